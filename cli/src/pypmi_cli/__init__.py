@@ -1,0 +1,1 @@
+"""pypmi, the operator's tool."""

@@ -1,0 +1,1 @@
+"""Agent for machines that have a BMC of their own."""

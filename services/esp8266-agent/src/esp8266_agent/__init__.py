@@ -1,0 +1,1 @@
+"""Agent for ESP8266 relay boards (Universal I/O bridge firmware, Tasmota, ESPHome)."""

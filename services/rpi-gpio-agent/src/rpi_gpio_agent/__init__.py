@@ -1,0 +1,1 @@
+"""Agent for buttons and power LEDs wired to Raspberry Pi GPIO."""

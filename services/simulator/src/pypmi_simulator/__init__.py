@@ -1,0 +1,1 @@
+"""Simulated relay boards, machines and consoles, faithful on the wire."""

@@ -1,0 +1,1 @@
+"""The ground every pypmi service stands on: contract, bus, agent runtime, power semantics, configuration."""

@@ -1,0 +1,81 @@
+"""The MQTT contract: every topic (`topics`) and every payload (the model modules), named once for all services.
+
+The contract is the product's public interface. Nothing outside this package spells a topic or parses a payload.
+"""
+
+from pypmi.contract.base import CONTRACT_VERSION, ContractError, new_id, utc_now
+from pypmi.contract.console import ConsoleAction, ConsoleReplay, ConsoleRequest, ConsoleState, SolPosition
+from pypmi.contract.node import (
+    Availability,
+    BootDevice,
+    BootIntent,
+    BootRequest,
+    Capability,
+    Event,
+    EventType,
+    FruFields,
+    IdentifyRequest,
+    IdentifyState,
+    NodeFault,
+    NodeInfo,
+    NodeState,
+    PowerState,
+    SensorInfo,
+    SensorKind,
+    ServiceInfo,
+    ServiceKind,
+    Thresholds,
+)
+from pypmi.contract.power import (
+    CommandError,
+    CommandStatus,
+    ErrorCode,
+    PowerAction,
+    PowerCommand,
+    PowerResult,
+    parse_power_command,
+)
+from pypmi.contract.topics import NODE_ID, Topic, TopicKind, Topics, is_node_id
+
+__all__ = [
+    "CONTRACT_VERSION",
+    "NODE_ID",
+    "Availability",
+    "BootDevice",
+    "BootIntent",
+    "BootRequest",
+    "Capability",
+    "CommandError",
+    "CommandStatus",
+    "ConsoleAction",
+    "ConsoleReplay",
+    "ConsoleRequest",
+    "ConsoleState",
+    "ContractError",
+    "ErrorCode",
+    "Event",
+    "EventType",
+    "FruFields",
+    "IdentifyRequest",
+    "IdentifyState",
+    "NodeFault",
+    "NodeInfo",
+    "NodeState",
+    "PowerAction",
+    "PowerCommand",
+    "PowerResult",
+    "PowerState",
+    "SensorInfo",
+    "SensorKind",
+    "ServiceInfo",
+    "ServiceKind",
+    "SolPosition",
+    "Thresholds",
+    "Topic",
+    "TopicKind",
+    "Topics",
+    "is_node_id",
+    "new_id",
+    "parse_power_command",
+    "utc_now",
+]

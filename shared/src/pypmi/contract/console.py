@@ -1,0 +1,103 @@
+"""Console streams: positions of bytes, requests to the relay, replay, and the console's retained state.
+
+Bytes travel raw on `sol/rx` and `sol/tx`. Their place in the stream travels beside them as the MQTT 5 user
+properties `stream` and `offset`; on 3.1.1 there are none, and receivers take the bytes as they come.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Base64Bytes, Field, StringConstraints
+
+from pypmi.contract.base import CommandId, ContractError, Payload, ShortText, Timestamp
+
+MAX_CHUNK = 16_384
+"""Octets of console data in one message, on any topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class SolPosition:
+    """Where a chunk of console bytes stands: `offset` octets after the start of `stream`.
+
+    A stream is one run of one producer (a relay's reading of a port, or a front end's session).
+    """
+
+    stream: str
+    offset: int
+
+    def to_properties(self) -> tuple[tuple[str, str], ...]:
+        """As MQTT 5 user properties."""
+        return (("stream", self.stream), ("offset", str(self.offset)))
+
+    @classmethod
+    def from_properties(cls, properties: tuple[tuple[str, str], ...]) -> "SolPosition | None":
+        """From MQTT 5 user properties; None when the sender gave none. Raises `ContractError` when malformed."""
+        values = dict(properties)
+        if "stream" not in values and "offset" not in values:
+            return None
+        stream, offset = values.get("stream", ""), values.get("offset", "")
+        if not (0 < len(stream) <= 64) or not (offset.isascii() and offset.isdigit() and len(offset) <= 18):
+            raise ContractError("user properties: stream takes 1-64 characters and offset a number of octets")
+        return cls(stream, int(offset))
+
+
+class ConsoleAction(StrEnum):
+    """What a front end may ask of the relay."""
+
+    OPEN = "open"
+    """A viewer is there. Repeated every minute; a viewer that is silent for three is forgotten."""
+    CLOSE = "close"
+    BREAK = "break"
+    REPLAY = "replay"
+
+
+class ConsoleRequest(Payload):
+    """A `sol/set` payload."""
+
+    id: CommandId
+    action: ConsoleAction
+    viewer: ShortText | None = None
+    """Who looks (open, close) or types (break): the same text as the `stream` of its `sol/tx` bytes."""
+    stream: ShortText | None = None
+    """replay: the stream asked for; None for whatever the relay holds."""
+    offset: Annotated[int, Field(ge=0)] | None = None
+    """replay: the first octet asked for; None for the last `length`."""
+    length: Annotated[int, Field(ge=1, le=4_194_304)] = 4096
+    """replay: how many octets at the most."""
+    duration_ms: Annotated[int, Field(ge=1, le=5000)] = 250
+    """break: how long the line is held."""
+    reply_to: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
+    source: ShortText | None = None
+    user: ShortText | None = None
+
+
+class ConsoleReplay(Payload):
+    """One piece of an answer to `replay`, sent to the request's response topic. JSON, so that 3.1.1 has it too."""
+
+    id: CommandId
+    """Of the request."""
+    stream: ShortText
+    offset: Annotated[int, Field(ge=0)]
+    """Of the first octet in `data`. Later than asked for when the older ones are no longer held."""
+    data: Base64Bytes
+    last: bool
+    """No further piece follows."""
+
+
+class ConsoleState(Payload):
+    """The retained state of a node's console."""
+
+    online: bool
+    baud: int | None = None
+    viewers: int = 0
+    writer: ShortText | None = None
+    """Who may type, where only one may."""
+    stream: ShortText
+    offset: Annotated[int, Field(ge=0)]
+    """Octets produced so far in `stream`."""
+    dropped: Annotated[int, Field(ge=0)] = 0
+    """Octets lost so far between port and bus, each loss also marked in the stream."""
+    error: ShortText | None = None
+    at: Timestamp
+    epoch: ShortText

@@ -1,0 +1,321 @@
+"""What is said of a node and of a service: state, info, boot intent, identify, sensors, events."""
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, field_validator
+
+from pypmi.contract.base import (
+    CONTRACT_VERSION,
+    CommandId,
+    ContractError,
+    LongText,
+    Payload,
+    ShortText,
+    Timestamp,
+    new_id,
+)
+from pypmi.contract.power import ErrorCode
+
+SensorKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+
+
+class Availability(StrEnum):
+    """The whole payload of an `availability` topic, bare."""
+
+    ONLINE = "online"
+    OFFLINE = "offline"
+
+
+class PowerState(StrEnum):
+    """Sensed power. `unknown` is a state of its own: front ends answer it with an error, never with a guess."""
+
+    ON = "on"
+    OFF = "off"
+    UNKNOWN = "unknown"
+
+
+class IdentifyState(StrEnum):
+    """Of the locator light (IPMI 2.0 table 28-3, chassis identify state)."""
+
+    OFF = "off"
+    TIMED = "timed"
+    ON = "on"
+
+
+class NodeFault(Payload):
+    """A standing problem with the node's power control, such as a button press that was not followed."""
+
+    code: ErrorCode
+    message: LongText
+    since: Timestamp
+
+
+class NodeState(Payload):
+    """The retained truth about a node's power, from its status input."""
+
+    power: PowerState
+    target: Literal["on", "off"] | None = None
+    """What an accepted command is heading for; null when idle."""
+    action: ShortText | None = None
+    """The command under way (`on`, `off`, `cycle` ...); null when idle."""
+    since: Timestamp | None = None
+    """When `power` last changed, as far as the agent has seen."""
+    cause: ShortText | None = None
+    """What changed `power` last: `command`, `external` (somebody pressed the real button), `unknown`."""
+    last_action: ShortText | None = None
+    """The last power action carried out (`on`, `off`, `cycle`, `reset`, `soft`, `diag`)."""
+    fault: NodeFault | None = None
+    identify: IdentifyState = IdentifyState.OFF
+    on_seconds: int = 0
+    """Seconds this node has been on, all told, as far as the agent has seen (IPMI: power-on hours)."""
+    at: Timestamp
+    epoch: ShortText
+    seq: Annotated[int, Field(ge=0)] = 0
+    """Counts the messages of one epoch, so that an older one that comes late is known as old."""
+
+
+class Capability(StrEnum):
+    """What a node can do. Power actions carry the words of `power/set`."""
+
+    ON = "on"
+    OFF = "off"
+    CYCLE = "cycle"
+    RESET = "reset"
+    SOFT = "soft"
+    DIAG = "diag"
+    STATUS = "status"
+    """`state.power` is sensed, not always unknown."""
+    IDENTIFY = "identify"
+    BOOT = "boot"
+    CONSOLE = "console"
+
+
+class SensorKind(StrEnum):
+    """What a sensor measures; decides the IPMI sensor type and Home Assistant's device class."""
+
+    TEMPERATURE = "temperature"
+    """unit °C"""
+    VOLTAGE = "voltage"
+    """unit V"""
+    CURRENT = "current"
+    """unit A"""
+    POWER = "power"
+    """unit W"""
+    FAN = "fan"
+    """unit RPM"""
+    SIGNAL = "signal"
+    """unit dBm"""
+    OTHER = "other"
+
+
+class Thresholds(Payload):
+    """Limits in the sensor's unit; absent ones are not watched (IPMI 2.0 section 35.9)."""
+
+    lower_non_recoverable: float | None = None
+    lower_critical: float | None = None
+    lower_non_critical: float | None = None
+    upper_non_critical: float | None = None
+    upper_critical: float | None = None
+    upper_non_recoverable: float | None = None
+
+
+class SensorInfo(Payload):
+    """One sensor of a node; its value stands on `sensors/<key>` as a number in text."""
+
+    key: SensorKey
+    name: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    kind: SensorKind = SensorKind.OTHER
+    unit: Annotated[str, StringConstraints(max_length=16)] = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    """The range that can be read, for scaling; guessed from `kind` when absent."""
+    thresholds: Thresholds = Thresholds()
+
+
+class FruFields(Payload):
+    """Inventory of the machine (IPMI Platform Management FRU Information, board and product areas)."""
+
+    manufacturer: Annotated[str, StringConstraints(max_length=63)] | None = None
+    product: Annotated[str, StringConstraints(max_length=63)] | None = None
+    part_number: Annotated[str, StringConstraints(max_length=63)] | None = None
+    serial: Annotated[str, StringConstraints(max_length=63)] | None = None
+    version: Annotated[str, StringConstraints(max_length=63)] | None = None
+    asset_tag: Annotated[str, StringConstraints(max_length=63)] | None = None
+    board_manufacturer: Annotated[str, StringConstraints(max_length=63)] | None = None
+    board_product: Annotated[str, StringConstraints(max_length=63)] | None = None
+    board_serial: Annotated[str, StringConstraints(max_length=63)] | None = None
+    board_part_number: Annotated[str, StringConstraints(max_length=63)] | None = None
+    chassis_part_number: Annotated[str, StringConstraints(max_length=63)] | None = None
+    chassis_serial: Annotated[str, StringConstraints(max_length=63)] | None = None
+
+
+class NodeInfo(Payload):
+    """What a node is and can do. Retained."""
+
+    name: ShortText
+    agent: ShortText
+    """The service name of its agent: look at `services/<agent>/availability` too."""
+    driver: ShortText
+    capabilities: frozenset[Capability] = frozenset()
+    sensors: Annotated[tuple[SensorInfo, ...], Field(max_length=200)] = ()
+    console: bool = False
+    fru: FruFields = FruFields()
+    firmware: ShortText | None = None
+    """Of the relay board or the machine's BMC."""
+    mac: ShortText | None = None
+    area: ShortText | None = None
+    url: Annotated[str, StringConstraints(max_length=512)] | None = None
+    epoch: ShortText
+    contract: int = CONTRACT_VERSION
+
+
+class BootDevice(StrEnum):
+    """Where to boot from (IPMI 2.0 table 28-14, boot flags, data 2)."""
+
+    NONE = "none"
+    PXE = "pxe"
+    DISK = "disk"
+    SAFE = "safe"
+    DIAG = "diag"
+    CDROM = "cdrom"
+    BIOS = "bios"
+    FLOPPY = "floppy"
+    REMOTE_FLOPPY = "remote_floppy"
+    REMOTE_CDROM = "remote_cdrom"
+    REMOTE_MEDIA = "remote_media"
+    REMOTE_DISK = "remote_disk"
+
+
+_BOOT_WORDS = frozenset(device.value for device in BootDevice)
+
+
+class BootRequest(Payload):
+    """A `boot/set` payload: a JSON object, or the bare name of a device (one-shot). `none` clears."""
+
+    device: BootDevice
+    persistent: bool = False
+    efi: bool = False
+    source: ShortText | None = None
+    user: ShortText | None = None
+
+    @classmethod
+    def parse(cls, payload: bytes) -> "BootRequest":
+        """Read either form. Raises `ContractError`."""
+        word = payload[:32].decode("utf-8", "replace").strip().lower() if len(payload) <= 32 else ""
+        if word in _BOOT_WORDS:
+            return cls(device=BootDevice(word))
+        if not payload.lstrip().startswith(b"{"):
+            raise ContractError(f"boot/set takes one of the words {' '.join(BootDevice)}, or a JSON object with device")
+        return cls.from_payload(payload)
+
+
+class BootIntent(Payload):
+    """The retained boot intent of a node. One-shot intents become `none` at the next power-on or reset."""
+
+    device: BootDevice = BootDevice.NONE
+    persistent: bool = False
+    efi: bool = False
+    at: Timestamp | None = None
+    source: ShortText | None = None
+    user: ShortText | None = None
+    epoch: ShortText
+
+
+class IdentifyRequest(Payload):
+    """An `identify/set` payload: `on` (until told otherwise), `off`, or a number of seconds."""
+
+    seconds: Annotated[int, Field(ge=0, le=86_400)] | None
+    """None: until told otherwise. 0: off."""
+
+    @classmethod
+    def parse(cls, payload: bytes) -> "IdentifyRequest":
+        """Read the payload. Raises `ContractError`."""
+        word = payload[:16].decode("utf-8", "replace").strip().lower()
+        if len(payload) <= 16:
+            if word == "on":
+                return cls(seconds=None)
+            if word == "off":
+                return cls(seconds=0)
+            if word.isascii() and word.isdigit() and int(word) <= 86_400:
+                return cls(seconds=int(word))
+        raise ContractError("identify/set takes on, off, or a number of seconds from 0 to 86400")
+
+    def to_payload(self) -> bytes:
+        """The bare word or number."""
+        return b"on" if self.seconds is None else b"off" if self.seconds == 0 else str(self.seconds).encode()
+
+
+class EventType(StrEnum):
+    """What happened. Source of SEL entries and of Home Assistant's event entity."""
+
+    POWER_ON = "power_on"
+    POWER_OFF = "power_off"
+    POWER_CYCLE = "power_cycle"
+    RESET = "reset"
+    SOFT_OFF = "soft_off"
+    NMI = "nmi"
+    POWER_FAULT = "power_fault"
+    """A press was not followed, or the status contradicts itself."""
+    FAULT_CLEARED = "fault_cleared"
+    BOOT_SET = "boot_set"
+    BOOT_USED = "boot_used"
+    IDENTIFY = "identify"
+    NODE_LOST = "node_lost"
+    """The agent can't reach the hardware any more."""
+    NODE_BACK = "node_back"
+    CONSOLE_LOST = "console_lost"
+    CONSOLE_BACK = "console_back"
+    SENSOR = "sensor"
+    """A sensor crossed a threshold; `data` has key, value, threshold, asserted."""
+    SEL = "sel"
+    """An entry of the machine's own BMC; `data` has what it said."""
+    REFUSED = "refused"
+    """A command was refused for safety (retained, late, malformed)."""
+
+
+class Event(Payload):
+    """One thing that happened to a node. Not retained; the gateway keeps them as SEL."""
+
+    id: CommandId = Field(default_factory=new_id)
+    type: EventType
+    cause: ShortText = "unknown"
+    """`command`, `external`, `watchdog`, `timer`, `hardware` or `unknown`."""
+    source: ShortText | None = None
+    user: ShortText | None = None
+    message: LongText = ""
+    data: dict[str, Any] = Field(default_factory=dict)
+    at: Timestamp
+    epoch: ShortText
+
+    @field_validator("data")
+    @classmethod
+    def _small(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if len(value) > 32:
+            raise ValueError("at most 32 entries")
+        return value
+
+
+class ServiceKind(StrEnum):
+    """The programs there are."""
+
+    GATEWAY = "ipmi-gateway"
+    ESP8266_AGENT = "esp8266-agent"
+    RPI_GPIO_AGENT = "rpi-gpio-agent"
+    BMC_AGENT = "bmc-agent"
+    SOL_RELAY = "sol-relay"
+    SIMULATOR = "simulator"
+    TOOL = "tool"
+
+
+class ServiceInfo(Payload):
+    """Who is on the bus. Retained."""
+
+    kind: ServiceKind
+    version: ShortText
+    contract: int = CONTRACT_VERSION
+    host: ShortText
+    started: Timestamp
+    nodes: Annotated[tuple[ShortText, ...], Field(max_length=20_000)] = ()
+    epoch: ShortText
+    url: Annotated[str, StringConstraints(max_length=512)] | None = None
