@@ -1,0 +1,31 @@
+"""The bus: one MQTT connection per service, kept alive, with requests, replies and retained state.
+
+`link` alone imports the MQTT client library.
+"""
+
+from pypmi.bus.bus import Bus, RetainedReplay
+from pypmi.bus.errors import (
+    BusClosedError,
+    BusDisconnectedError,
+    BusError,
+    BusOverflowError,
+    BusRefusedError,
+    ClientIdTakenError,
+)
+from pypmi.bus.message import Message, PublishReceipt
+from pypmi.bus.requests import Exchange, Requests
+
+__all__ = [
+    "Bus",
+    "BusClosedError",
+    "BusDisconnectedError",
+    "BusError",
+    "BusOverflowError",
+    "BusRefusedError",
+    "ClientIdTakenError",
+    "Exchange",
+    "Message",
+    "PublishReceipt",
+    "Requests",
+    "RetainedReplay",
+]

@@ -1,0 +1,1 @@
+"""Configuration: one fleet.yaml that all services read, each taking its part."""
