@@ -1,0 +1,1 @@
+"""Authentication and sessions: cipher suites, users, RAKP, sequence windows, limits."""
