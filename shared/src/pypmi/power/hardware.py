@@ -52,13 +52,16 @@ class HardwareListener(Protocol):
         """The hardware answers, or does not any more and why. Repeating the same is harmless."""
 
     def on_status(self, on: bool | None) -> None:
-        """The status input as just read, inversion applied, not debounced. None: it can't be read."""
+        """The status input as just read, inversion applied, not debounced. None: it can't be read.
+
+        Call it for every reading or edge, also when nothing has changed.
+        """
 
     def on_sensor(self, key: str, value: float) -> None:
         """A new reading of one of `sensors`."""
 
     def on_firmware(self, version: str) -> None:
-        """What runs on the board or BMC, for `info`."""
+        """What runs on the board or BMC, for `info`. Makes the runtime look at the driver's properties again."""
 
     def on_restart(self, reason: str) -> None:
         """The board has restarted by itself; its outputs may have glitched: the button may have been pressed."""
@@ -67,8 +70,37 @@ class HardwareListener(Protocol):
         """Something that the hardware itself reports, such as an entry of a BMC's event log."""
 
 
+class PowerOn(Protocol):
+    """Another way to switch a machine on than its power button, such as Wake-on-LAN (`pypmi.wake`)."""
+
+    @property
+    def name(self) -> str:
+        """For notes and logs, such as `wake-on-lan`."""
+
+    async def power_on(self) -> None:
+        """Send the wake-up, once. Must be harmless to a machine that is on. Raises `HardwareError`."""
+
+
+class StatusProbe(Protocol):
+    """Another way to know whether a machine is on than a wired status input, such as ping or a TCP port.
+
+    `pypmi.power.probe.ProbedHardware` puts one beside a driver that has no status input.
+    """
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two readings."""
+
+    async def read_status(self) -> bool | None:
+        """Whether the machine is on; None when it can't be known. Ends within a few seconds; does not raise."""
+
+
 class ButtonHardware(Protocol):
-    """A driver of buttons and a status input."""
+    """A driver of buttons and a status input.
+
+    Whoever calls it keeps to this: one press of POWER, RESET or NMI at a time; a press of IDENTIFY and `read_status`
+    may come at any moment, also while another press is under way. `run` is entered again after it has ended.
+    """
 
     @property
     def driver(self) -> str:
@@ -96,12 +128,18 @@ class ButtonHardware(Protocol):
         """Hold `button` for `seconds`, or until `release` is set if that is earlier; return when it is let go.
 
         The button is let go whatever happens: on errors, on cancellation, and by the device's own timer where it has
-        one. Must not repeat a press whose outcome it does not know. Raises `HardwareUnreachableError`,
-        `HardwareUnsafeError` (nothing moved) or `HardwareUnsupportedError` (nothing moved).
+        one. Must not repeat a press whose outcome it does not know, and must not wait for a lost board to come back:
+        fail within a few seconds. `seconds` is up to 30, for IDENTIFY up to 86 400. Raises `HardwareUnreachableError`
+        (`acted` False only when it is certain that nothing moved), `HardwareUnsafeError` (nothing moved) or
+        `HardwareUnsupportedError` (nothing moved).
         """
 
     async def read_status(self) -> bool | None:
-        """Read the status input now, inversion applied. Raises `HardwareUnreachableError`."""
+        """Read the status input now, inversion applied. Raises `HardwareUnreachableError`.
+
+        Called every quarter of a second while an action is under way; a driver that can't read during a press returns
+        what `run` saw last. None without a status input.
+        """
 
 
 class ManagedHardware(Protocol):
@@ -131,7 +169,10 @@ class ManagedHardware(Protocol):
         """Keep in touch and report, until cancelled."""
 
     async def power(self, action: PowerAction) -> None:
-        """Pass the action on, once, and return when it was taken. Raises `HardwareError`s as `press` does."""
+        """Pass the action on, once, and return when it was taken. Raises `HardwareError`s as `press` does.
+
+        Retransmission below this call must be harmless (a BMC's own sequence numbers); it ends within some ten seconds.
+        """
 
     async def read_status(self) -> bool | None:
         """Ask for the power state now. Raises `HardwareUnreachableError`."""
