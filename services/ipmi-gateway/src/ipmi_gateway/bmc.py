@@ -4,17 +4,104 @@ A `Controller` is the one management controller of a node. A `Bmc` is that contr
 at (channel, address), or at 20h on a port of the node's own. Views of one controller share everything but the address.
 """
 
+import asyncio
+import logging
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.metadata import version
 
-from ipmi_gateway.codes import BMC_ADDRESS
+from pypmi.contract import BootDevice, Event, EventType, FruFields, PowerAction, PowerState, SensorInfo
+
+from ipmi_gateway.codes import BMC_ADDRESS, LAN_CHANNEL, Privilege
+from ipmi_gateway.controller import event_records, sdr_records
+from ipmi_gateway.controller.boot_options import BootOptions
+from ipmi_gateway.controller.event_log import EventLog
+from ipmi_gateway.controller.fru_image import build_image
+from ipmi_gateway.controller.sensors import DISCRETE, AnalogSensor, analog_sensors
+from ipmi_gateway.controller.watchdog import Interrupt, Watchdog, WatchdogAction
 from ipmi_gateway.store import Store
-from ipmi_gateway.targets.base import Target
+from ipmi_gateway.targets.base import Origin, Target, TargetError
+
+log = logging.getLogger(__name__)
 
 _GUIDS = uuid.UUID("6f7a1c1e-57a5-5c0e-9c5b-2f6d1a0f4c11")
 """Name space of the GUIDs that are made from fleet and node names."""
+_REMEMBERED_EVENTS = 64
+"""Ids kept per node, so that an event that the broker delivers twice is logged once."""
+EVENT_LOGGING = 0x08
+"""The bit of the BMC global enables (section 22.1) that has events logged."""
+
+
+class RestartCause:
+    """System restart causes (table 28-11)."""
+
+    UNKNOWN = 0x0
+    CHASSIS_CONTROL = 0x1
+    POWER_BUTTON = 0x3
+    WATCHDOG = 0x4
+
+
+_CAUSES = {
+    "command": RestartCause.CHASSIS_CONTROL,
+    "external": RestartCause.POWER_BUTTON,
+    "watchdog": RestartCause.WATCHDOG,
+}
+_STARTS = frozenset({EventType.POWER_ON, EventType.POWER_CYCLE, EventType.RESET, EventType.BOOT_USED})
+_STOPS = frozenset({EventType.POWER_OFF, EventType.SOFT_OFF, EventType.POWER_CYCLE, EventType.RESET})
+_WATCHDOG_ACTIONS = {
+    WatchdogAction.HARD_RESET: PowerAction.RESET,
+    WatchdogAction.POWER_DOWN: PowerAction.OFF,
+    WatchdogAction.POWER_CYCLE: PowerAction.CYCLE,
+}
+_PRE_TIMEOUT = 0x08
+"""Watchdog 2's event offset of the pre-time-out interrupt."""
+
+
+class Support:
+    """Additional device support bits of Get Device ID (table 20-2)."""
+
+    SENSOR = 0x01
+    SDR = 0x02
+    SEL = 0x04
+    FRU = 0x08
+    EVENT_RECEIVER = 0x10
+    BRIDGE = 0x40
+    CHASSIS = 0x80
+    NODE = SENSOR | SDR | SEL | FRU | EVENT_RECEIVER | CHASSIS
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What controllers say of themselves in Get Device ID (section 20.1)."""
+
+    manufacturer: int = 0
+    """IANA enterprise number, 20 bits; 0: unspecified."""
+    product: int = 0x5049
+    firmware: str = version("pypmi-ipmi-gateway")
+    """`major.minor.patch`; major up to 127, minor up to 99."""
+
+
+@dataclass(frozen=True, slots=True)
+class LanFacts:
+    """What Get LAN Configuration Parameters (section 23.2) tells of the network side. Nothing of it can be set."""
+
+    address: str = "0.0.0.0"
+    """IPv4; all zeros where there is none or it is not known."""
+    netmask: str = "0.0.0.0"
+    gateway: str = "0.0.0.0"
+    mac: bytes = bytes(6)
+    port: int = 623
+    """That clients use."""
+    vlan: int | None = None
+    ipv6_address: str | None = None
+    suites: tuple[int, ...] = (17, 3)
+    kg: bool = False
+    """Whether a BMC key is set."""
+    privilege_limit: Privilege = Privilege.ADMINISTRATOR
+    channel: int = LAN_CHANNEL
 
 
 @dataclass(slots=True)
@@ -25,9 +112,27 @@ class Fleet:
     name: str = "pypmi"
     """Goes into the GUIDs: two fleets may use the same node ids."""
     wall: Callable[[], float] = time.time
-    """Seconds since 1970, for time stamps; deadlines use the monotonic `now` of each request."""
+    """Seconds since 1970, for time stamps."""
+    clock: Callable[[], float] = time.monotonic
+    """The clock that `Request.now` comes from."""
     sel_capacity: int = 1000
-    """Records in each event log; the oldest goes when one more comes."""
+    """Records in each event log, up to 65,000; the oldest goes when one more comes."""
+    identity: Identity = field(default_factory=Identity)
+    lan: LanFacts = field(default_factory=LanFacts)
+    armed: "set[Controller]" = field(default_factory=set)
+    """The controllers that have a timer running."""
+
+    async def keep_time(self, interval: float = 0.2) -> None:
+        """Carry out what controllers' timers have due, until cancelled. One task for all controllers."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await asyncio.sleep(interval)
+                now = self.clock()
+                for controller in [c for c in self.armed if c.deadline is None or now >= c.deadline]:
+                    if controller.deadline is None:
+                        self.armed.discard(controller)
+                    elif not controller.ticking:
+                        tasks.create_task(controller.tick(now), name=f"timers of {controller.label}")
 
 
 class Controller:
@@ -38,18 +143,214 @@ class Controller:
         self.node_id = node_id
         """None for the gateway itself."""
         self.target = target
-        self.guid = uuid.uuid5(_GUIDS, f"{fleet.name}/{node_id or ''}").bytes
+        self.guid = uuid.uuid5(_GUIDS, f"{fleet.name}/{node_id or ''}").bytes[::-1]
+        """As it goes over the wire: least significant octet first (section 20.8)."""
+        self.boot = BootOptions(fleet.store, self.key, fleet.clock(), fleet.wall())
+        self.watchdog = Watchdog()
+        self.sel = EventLog(fleet.store, self.key, fleet.sel_capacity, fleet.wall)
+        self.sdr_reservation = 0
+        self.global_enables = EVENT_LOGGING
+        self.event_receiver = (BMC_ADDRESS, 0)
+        """Slave address and LUN, as Set Event Receiver put them."""
+        self.acpi_state: int | None = None
+        """The sleep state that system software has announced, while the machine is on."""
+        self.acpi_device_state = 0
+        self.ticking = False
+        self._analog: tuple[tuple[SensorInfo, ...], tuple[AnalogSensor, ...]] = ((), ())
+        self.sensors_changed_at = int(fleet.wall())
+        """When the set of sensors became what it is: seconds since 1970."""
+        self._seen_power: PowerState | None = None
+        self._event_ids: deque[str] = deque(maxlen=_REMEMBERED_EVENTS)
+        self.arm()
+
+    @property
+    def key(self) -> str:
+        """The name under which the store keeps what belongs to it."""
+        return self.node_id or ""
+
+    @property
+    def label(self) -> str:
+        """For the log."""
+        return self.node_id or "the gateway"
+
+    @property
+    def support(self) -> int:
+        """Additional device support (Get Device ID)."""
+        return Support.NODE | Support.BRIDGE if self.node_id is None else Support.NODE
+
+    @property
+    def name(self) -> str:
+        """The machine's name for people; its node id while no agent has told more."""
+        info = self.target.info if self.target is not None else None
+        return info.name if info is not None and info.name else self.label
+
+    # --- settings that outlive a restart
+
+    def setting(self, key: str) -> bytes | None:
+        """What `keep` kept."""
+        return self.fleet.store.get(self.key, key)
+
+    def keep(self, key: str, value: bytes | None) -> None:
+        """Keep a small value over restarts; None forgets it."""
+        self.fleet.store.put(self.key, key, value)
+
+    # --- inventory and sensors
+
+    @property
+    def analog(self) -> tuple[AnalogSensor, ...]:
+        """The sensors that the node's `info` announces."""
+        info = self.target.info if self.target is not None else None
+        announced = info.sensors if info is not None else ()
+        if announced is not self._analog[0]:
+            if announced != self._analog[0]:
+                self.sensors_changed_at = int(self.fleet.wall())
+                self.sdr_reservation = 0
+                self._analog = (announced, analog_sensors(announced))
+            else:
+                self._analog = (announced, self._analog[1])
+        return self._analog[1]
+
+    @property
+    def asset_tag(self) -> str | None:
+        """The one that a client has set (DCMI), if any."""
+        kept = self.setting("asset_tag")
+        return None if kept is None else kept.decode("latin-1")
+
+    def fru_image(self) -> bytes:
+        """The node's inventory, as FRU device 0."""
+        info = self.target.info if self.target is not None else None
+        return build_image(info.fru if info is not None else FruFields(), name=self.name, asset_tag=self.asset_tag)
+
+    # --- what happens to the machine
+
+    def record(self, body: bytes, at: float | None = None) -> None:
+        """Log an event of this controller, unless event logging is disabled."""
+        if self.global_enables & EVENT_LOGGING:
+            self.sel.record(body, at)
+
+    def record_event(self, event: Event, now: float) -> None:
+        """Take in an event of the contract: into the log, once, and as news of the machine's power."""
+        if event.id in self._event_ids:
+            return
+        self._event_ids.append(event.id)
+        by_key = {sensor.info.key: sensor for sensor in self.analog} if event.type is EventType.SENSOR else {}
+        for body in event_records.of_event(event, by_key):
+            self.record(body, event.at.timestamp())
+        if event.type in _STOPS:
+            self._stopped()
+        if event.type in _STARTS:
+            self._started(event.cause)
+        self.observe(now)
+
+    def record_login_failure(self) -> None:
+        """Log that somebody gave a wrong name or password."""
+        self.record(event_records.login_failed())
+
+    def observe(self, now: float) -> None:
+        """Look at the target's present state: what an event may have told already, or nobody told at all."""
+        target = self.target
+        if target is None:
+            return
+        state = target.state
+        if state is not None and state.power is not PowerState.UNKNOWN:
+            before, self._seen_power = self._seen_power, state.power
+            if before is PowerState.OFF and state.power is PowerState.ON:
+                self._started(state.cause)
+            elif before is PowerState.ON and state.power is PowerState.OFF:
+                self._stopped()
+        self.boot.observe(target.boot, now)
+
+    def _started(self, cause: str | None) -> None:
+        self.acpi_state = None
+        self.keep("restart_cause", bytes((_CAUSES.get(cause or "", RestartCause.UNKNOWN),)))
+        # Where an agent holds the intent, the agent says whether it was used.
+        tracked = self.target is not None and self.target.boot is not None
+        self.boot.started(tracked=tracked)
+
+    def _stopped(self) -> None:
+        self.acpi_state = None
+        self.watchdog.stop()
+
+    def reset(self) -> None:
+        """A cold or warm reset of the controller: what is volatile starts anew; the machine is not touched."""
+        self.watchdog = Watchdog()
+        self.sel.reservation = 0
+        self.sdr_reservation = 0
+        self.global_enables = EVENT_LOGGING
+        self.acpi_state = None
+        self.acpi_device_state = 0
+        self.boot.reset()
+
+    # --- time
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` has something to do next (monotonic seconds); None when no timer runs."""
+        times = [when for when in (self.watchdog.deadline, self.boot.deadline) if when is not None]
+        return min(times) if times else None
+
+    def arm(self) -> None:
+        """Have `Fleet.keep_time` look after the timers; called when one was started."""
+        if self.deadline is not None:
+            self.fleet.armed.add(self)
+
+    async def tick(self, now: float) -> None:
+        """Carry out what is due: watchdog actions, and the end of the boot flags' validity. Raises nothing."""
+        self.ticking = True
+        try:
+            self.observe(now)
+            for due in self.watchdog.advance(now):
+                setting = due.setting
+                offset = _PRE_TIMEOUT if due.pre_timeout else int(setting.action)
+                if setting.log:
+                    self.record(event_records.watchdog_expired(offset, setting.use, setting.interrupt))
+                if due.pre_timeout:
+                    action = PowerAction.DIAG if setting.interrupt is Interrupt.NMI else None
+                else:
+                    action = _WATCHDOG_ACTIONS.get(setting.action)
+                if action is not None:
+                    await self._watchdog_power(action)
+            if self.boot.expire(now):
+                await self._clear_intent(now)
+        finally:
+            self.ticking = False
+
+    async def _watchdog_power(self, action: PowerAction) -> None:
+        if self.target is None:
+            return
+        log.warning("watchdog timer of %s has run out: %s", self.label, action)
+        try:
+            await self.target.power(action, Origin("watchdog", "", "watchdog"))
+        except TargetError as error:
+            log.error("watchdog timer of %s: %s failed: %s", self.label, action, error)
+
+    async def _clear_intent(self, now: float) -> None:
+        if self.target is None or not self.target.available:
+            return
+        try:
+            await self.target.set_boot(
+                BootDevice.NONE, persistent=False, efi=False, origin=Origin("boot-flags-timer", "", "ipmi")
+            )
+        except TargetError as error:
+            log.warning("boot flags of %s are no longer valid, but that did not reach it: %s", self.label, error)
+        else:
+            self.boot.cleared(now)
 
 
 class Bmc:
     """A controller as seen at `address` on `channel` (0, the primary IPMB, on a port of the node's own)."""
 
-    __slots__ = ("address", "channel", "controller")
+    __slots__ = ("_repository", "address", "channel", "controller", "lan")
 
-    def __init__(self, controller: Controller, address: int = BMC_ADDRESS, channel: int = 0) -> None:
+    def __init__(
+        self, controller: Controller, address: int = BMC_ADDRESS, channel: int = 0, lan: LanFacts | None = None
+    ) -> None:
         self.controller = controller
         self.address = address
         self.channel = channel
+        self.lan = lan or controller.fleet.lan
+        """Of the address and port by which this view is reached."""
+        self._repository: tuple[tuple[AnalogSensor, ...], str, list[bytes]] | None = None
 
     @classmethod
     def create(
@@ -64,9 +365,9 @@ class Bmc:
         """A new controller, seen at `address`."""
         return cls(Controller(fleet, node_id, target), address, channel)
 
-    def view(self, address: int = BMC_ADDRESS, channel: int = 0) -> "Bmc":
+    def view(self, address: int = BMC_ADDRESS, channel: int = 0, lan: LanFacts | None = None) -> "Bmc":
         """The same controller, seen at another address."""
-        return Bmc(self.controller, address, channel)
+        return Bmc(self.controller, address, channel, lan)
 
     @property
     def node_id(self) -> str | None:
@@ -87,3 +388,15 @@ class Bmc:
     def store(self) -> Store:
         """Where settings and event logs are kept."""
         return self.controller.fleet.store
+
+    def repository(self) -> list[bytes]:
+        """The sensor data records, which say the address that this view has; record id n is at n - 1."""
+        controller = self.controller
+        analog, name = controller.analog, controller.name
+        built = self._repository
+        if built is None or built[0] is not analog or built[1] != name:
+            records = sdr_records.build_repository(
+                name, DISCRETE, analog, address=self.address, channel=self.channel, support=controller.support
+            )
+            self._repository = built = (analog, name, records)
+        return built[2]

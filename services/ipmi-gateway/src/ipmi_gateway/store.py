@@ -10,6 +10,7 @@ import logging
 import sqlite3
 import threading
 from collections import deque
+from contextlib import closing
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,9 @@ CREATE INDEX IF NOT EXISTS sel_of_node ON sel (node, record_id);
 """
 
 
+_SELECT = "SELECT record FROM sel WHERE node = ? ORDER BY sequence"
+
+
 class StoreError(Exception):
     """The file can't be opened or read; the text says which and why."""
 
@@ -47,6 +51,7 @@ class Store:
         self._wake = asyncio.Event()
         self._lock = threading.Lock()
         self._failing = False
+        self._unwritten: set[str] = set()
         try:
             self._connection, self._settings = self._open()
         except sqlite3.OperationalError as error:
@@ -55,7 +60,7 @@ class Store:
             if path is None:
                 raise StoreError(str(error)) from error
             aside = path.with_name(path.name + ".damaged")
-            log.error("%s is damaged (%s): it is put aside as %s and a new one begun", path, error, aside)  # noqa: TRY400
+            log.error("%s is damaged (%s): it is put aside as %s and a new one begun", path, error, aside)
             path.replace(aside)
             for tail in ("-wal", "-shm"):
                 path.with_name(path.name + tail).unlink(missing_ok=True)
@@ -93,27 +98,33 @@ class Store:
 
     def load_sel(self, node: str) -> list[bytes]:
         """The event log of a node, oldest record first, 16 octets each; empty when it can't be read (logged)."""
-        self.flush()
+        if node in self._unwritten:
+            self.flush()
         try:
-            with self._lock:
-                rows = self._connection.execute(
-                    "SELECT record FROM sel WHERE node = ? ORDER BY sequence", (node,)
-                ).fetchall()
+            # A connection of its own does not wait for a batch that is just being written.
+            if self.path is None:
+                rows = self._connection.execute(_SELECT, (node,)).fetchall()
+            else:
+                with closing(sqlite3.connect(self.path, timeout=1.0)) as reader:
+                    rows = reader.execute(_SELECT, (node,)).fetchall()
         except sqlite3.Error as error:
-            log.error("%s: event log of %s can't be read: %s", self.path, node or "the gateway", error)  # noqa: TRY400
+            log.error("%s: event log of %s can't be read: %s", self.path, node or "the gateway", error)
             return []
         return [bytes(row[0]) for row in rows if len(row[0]) == 16]
 
     def add_sel(self, node: str, record_id: int, record: bytes) -> None:
         """Append a record to a node's event log."""
+        self._unwritten.add(node)
         self._enqueue("INSERT INTO sel (node, record_id, record) VALUES (?, ?, ?)", (node, record_id, record))
 
     def delete_sel(self, node: str, record_id: int) -> None:
         """Remove a record from a node's event log."""
+        self._unwritten.add(node)
         self._enqueue("DELETE FROM sel WHERE node = ? AND record_id = ?", (node, record_id))
 
     def clear_sel(self, node: str) -> None:
         """Remove all records of a node's event log."""
+        self._unwritten.add(node)
         self._enqueue("DELETE FROM sel WHERE node = ?", (node,))
 
     def _enqueue(self, statement: str, values: tuple[object, ...]) -> None:
@@ -143,12 +154,14 @@ class Store:
                 while len(self._queue) > MAX_QUEUE:
                     self._queue.popleft()
                 if not self._failing:
-                    log.error("%s takes no writes: %s; %d are waiting", self.path, error, len(self._queue))  # noqa: TRY400
+                    log.error("%s takes no writes: %s; %d are waiting", self.path, error, len(self._queue))
                 self._failing = True
                 return False
             if self._failing:
                 log.warning("%s takes writes again", self.path)
                 self._failing = False
+            if not self._queue:
+                self._unwritten.clear()
             return True
 
     async def run(self) -> None:
