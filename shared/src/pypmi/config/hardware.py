@@ -145,7 +145,7 @@ class GpioHardware(Section):
 
     type: Literal["gpio"]
     backend: Literal["auto", "gpiod", "rpi-gpio"] = "auto"
-    """`gpiod` (libgpiod 2) or `rpi-gpio` (RPi.GPIO, or rpi-lgpio on a Pi 5); `auto` takes the first that is installed."""
+    """`gpiod` (libgpiod 2) or `rpi-gpio` (RPi.GPIO, or rpi-lgpio on a Pi 5); `auto` takes the first installed."""
     chip: str = "pinctrl-*"
     """Label, name or path of the GPIO chip, `*` allowed (gpiod only). Labels stay, numbers change between kernels."""
     power_button: GpioLine

@@ -4,7 +4,14 @@ The contract is the product's public interface. Nothing outside this package spe
 """
 
 from pypmi.contract.base import CONTRACT_VERSION, ContractError, new_id, utc_now
-from pypmi.contract.console import ConsoleAction, ConsoleReplay, ConsoleRequest, ConsoleState, SolPosition
+from pypmi.contract.console import (
+    ConsoleAck,
+    ConsoleAction,
+    ConsoleReplay,
+    ConsoleRequest,
+    ConsoleState,
+    SolPosition,
+)
 from pypmi.contract.node import (
     Availability,
     BootDevice,
@@ -47,6 +54,7 @@ __all__ = [
     "Capability",
     "CommandError",
     "CommandStatus",
+    "ConsoleAck",
     "ConsoleAction",
     "ConsoleReplay",
     "ConsoleRequest",

@@ -85,10 +85,35 @@ class ConsoleReplay(Payload):
     """No further piece follows."""
 
 
+class ConsoleAck(Payload):
+    """The relay's answer to input on `sol/tx` that has a response topic, and to a `break`.
+
+    For input, `offset` and `written` count octets of the sender's stream. A sender keeps what lies behind `offset`
+    and sends it again when the connection was lost; the relay drops what it has already.
+    """
+
+    id: CommandId
+    """The correlation data of the input (MQTT 5), or the id of the request."""
+    stream: ShortText | None = None
+    """Whose input; None in the answer to a request."""
+    offset: Annotated[int, Field(ge=0)] = 0
+    """All octets before this one have reached the relay. Lower than what was sent: send again from here."""
+    written: Annotated[int, Field(ge=0)] = 0
+    """All octets before this one have been written to the port, or refused."""
+    refused: Annotated[int, Field(ge=0)] = 0
+    """Octets of the stream that were thrown away so far; `error` says why."""
+    error: ShortText | None = None
+
+
 class ConsoleState(Payload):
     """The retained state of a node's console."""
 
     online: bool
+    relay: ShortText | None = None
+    """The service name of the relay: while `services/<relay>/availability` is offline, so is the console."""
+    can_break: bool = False
+    acks: bool = False
+    """The relay answers positioned input with `ConsoleAck` (it does on MQTT 5)."""
     baud: int | None = None
     viewers: int = 0
     writer: ShortText | None = None
