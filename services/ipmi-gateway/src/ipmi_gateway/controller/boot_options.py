@@ -229,15 +229,20 @@ class BootOptions:
         if self._deadline is not None:
             self._start_timer(now, wall)
 
+    def lapse(self, now: float) -> None:
+        """Clear the valid bit when its time is over; `expire` then says so to whoever has to tell the agent."""
+        if self._deadline is None or now < self._deadline:
+            return
+        flags = self.flags
+        meant_something = not intent_of(flags).same_effect(Intent())
+        self._stop_timer()
+        self._keep(Parameter.FLAGS, bytes((flags[0] & ~FlagBits.VALID & 0xFF,)) + flags[1:])
+        if meant_something:
+            self._clear_at = now
+
     def expire(self, now: float) -> bool:
         """Clear the valid bit when its time is over. True when the agent has to be told, now."""
-        if self._deadline is not None and now >= self._deadline:
-            flags = self.flags
-            meant_something = not intent_of(flags).same_effect(Intent())
-            self._stop_timer()
-            self._keep(Parameter.FLAGS, bytes((flags[0] & ~FlagBits.VALID & 0xFF,)) + flags[1:])
-            if meant_something:
-                self._clear_at = now
+        self.lapse(now)
         if self._clear_at is None or now < self._clear_at:
             return False
         self._clear_at = now + CLEAR_RETRY
