@@ -39,3 +39,8 @@ class PowerSettings(Section):
     """After a power-on or reset, ignore a status that dips for less than this: some boards drop the LED meanwhile."""
     debounce: Annotated[float, Field(ge=0, le=10)] = 0.3
     """A status change counts when it has lasted this long; a blinking light (sleep) counts as on."""
+    blink_dark: Annotated[float, Field(ge=0, le=10)] = 0.75
+    """An off counts when it has lasted at least this long: the longest dark phase of a blinking light."""
+    blind: bool = False
+    """Without a status input: press the power button for `on` and `soft` all the same, although on a machine that is
+    in the other state the press does the opposite of what was asked for."""
