@@ -149,6 +149,8 @@ class Controller:
         self.watchdog = Watchdog()
         self.sel = EventLog(fleet.store, self.key, fleet.sel_capacity, fleet.wall)
         self.sdr_reservation = 0
+        """The valid reservation id; 0 when there is none."""
+        self.last_sdr_reservation = 0
         self.global_enables = EVENT_LOGGING
         self.event_receiver = (BMC_ADDRESS, 0)
         """Slave address and LUN, as Set Event Receiver put them."""

@@ -5,7 +5,7 @@ actions are awaited until they are *accepted*, never until a button is let go.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pypmi.contract import BootDevice, BootIntent, NodeInfo, NodeState, PowerAction
 
@@ -78,3 +78,11 @@ class Target(Protocol):
 
     async def identify(self, seconds: int | None, origin: Origin) -> None:
         """Locator light on for `seconds`, off (0), or on until told otherwise (None). Raises `TargetError`."""
+
+
+@runtime_checkable
+class ResettableTarget(Protocol):
+    """A target whose way to the machine can be begun anew (Cold Reset and Warm Reset)."""
+
+    async def reset_controller(self, *, cold: bool, origin: Origin) -> None:
+        """Connect anew; the machine's power stays as it is. Raises `TargetError`."""
