@@ -84,8 +84,8 @@ class GatewaySettings(Section):
     """Seconds without a packet after which a session ends."""
     max_half_open: Annotated[int, Field(ge=16, le=100_000)] = 4096
     """Logins that may be under way."""
-    accept_timeout: Annotated[float, Field(gt=0.1, le=8)] = 0.6
-    """Seconds to wait for an agent to accept a command. ipmitool sends again after 1 s."""
+    accept_timeout: Annotated[float, Field(gt=0.1, le=8)] = 1.5
+    """Seconds to wait for an agent to accept a command, and the life of the command. Healthy agents take some 20 ms."""
     sel_size: Annotated[int, Field(ge=16, le=65_000)] = 1000
     """Events kept for each node."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1

@@ -63,8 +63,12 @@ def explain(error: ValidationError) -> str:
 
 
 def utc_now() -> datetime:
-    """The wall clock, aware, in UTC. Deadlines inside one process use a monotonic clock instead."""
-    return datetime.now(UTC)
+    """The wall clock in UTC, to the millisecond as payloads have it.
+
+    Deadlines inside one process use a monotonic clock instead.
+    """
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
 def new_id() -> str:
