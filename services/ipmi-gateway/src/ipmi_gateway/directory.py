@@ -20,18 +20,11 @@ class Listener:
     name: str
     """For the log."""
     bmc: "Bmc"
-    """The controller that address 20h means on it."""
-    guid: bytes
-    """16 octets, as on the wire: what RAKP 2 says is the managed system's GUID."""
+    """The controller that address 20h means on it; its GUID is what RAKP 2 says."""
     bridging: bool = True
     """Whether Send Message reaches the directory's nodes. Without it only the listener's own controller is reached."""
     public_port: int = 623
     """The port that clients use to get here (Docker may map it): Activate Payload says it."""
-
-    def __post_init__(self) -> None:
-        """Raises ValueError unless the GUID has 16 octets."""
-        if len(self.guid) != 16:
-            raise ValueError("guid: 16 octets")
 
 
 class Directory:

@@ -1,0 +1,36 @@
+"""Random octets, drawn from the system in bulk: a call to the kernel for each IV would cost more than its encryption."""
+
+import os
+from collections.abc import Callable
+from typing import Final
+
+_BULK: Final = 4096
+_BLOCK: Final = 16
+
+
+class Entropy:
+    """Unpredictable octets. Each is given out once; `source(n)` gives n new ones."""
+
+    __slots__ = ("_pool", "_position", "_source")
+
+    def __init__(self, source: Callable[[int], bytes] = os.urandom) -> None:
+        self._source = source
+        self._pool = b""
+        self._position = 0
+
+    def block(self) -> bytes:
+        """16 octets."""
+        position = self._position
+        block = self._pool[position : position + _BLOCK]
+        if len(block) == _BLOCK:
+            self._position = position + _BLOCK
+            return block
+        self._pool = self._source(_BULK)
+        self._position = _BLOCK
+        return self._pool[:_BLOCK]
+
+    def identifier(self) -> int:
+        """A 32-bit number that is not zero."""
+        while not (number := int.from_bytes(self.block()[:4], "little")):
+            pass
+        return number
