@@ -1,0 +1,311 @@
+"""How a board must be set up for safe presses: what is compared, and the steps that put it right.
+
+A board that is not as it must be is never pressed. It is put right only when its owner asked for it (`provision`),
+in the order of the reference's section 6.4, which never drives the relay; and only what differs is written, because
+each write erases a flash sector, and a power cut in that moment loses the whole configuration.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from esp8266_agent import protocol
+from esp8266_agent.client import CommandLink
+from esp8266_agent.protocol import Era, PinReport, ReplyError
+from pypmi.config.hardware import BoardPin, Esp8266Hardware
+
+logger = logging.getLogger(__name__)
+
+_MODE_TIMER, _LOW_LEVEL_OUTPUT = 4, 3
+_DIRECTION_DOWN, _DIRECTION_UP = 1, 2
+_FLAG_INVERT: Final = 256
+_RX_PIN, _TX_PIN = 3, 1
+_DANGEROUS_FLAGS: Final = {
+    "cmd-from-uart": "what the machine's console prints is executed as commands",
+    "log-to-uart": "the board's log is typed into the machine's console",
+    "auto-sequencer": "the board plays its sequencer at start and may press",
+}
+_INPUT_FLAGS: Final = frozenset({"pullup"})
+
+
+class SetupError(Exception):
+    """The board must not be pressed as it is. The text says what is wrong and how to put it right."""
+
+
+class WrongBoardError(SetupError):
+    """Another board answers at this address."""
+
+
+class RestartingError(Exception):
+    """The board was set up and restarts now; look at it again when it is back."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelaySetup:
+    """How a relay pin must be set up in timer mode."""
+
+    direction: protocol.Direction
+    flags: frozenset[str]
+    stored: dict[str, int]
+    """Keys below `io.0.<pin>.`, in the order in which they are safely written: `mode` last (6.4)."""
+
+
+def relay_setup(era: Era, relay: BoardPin) -> RelaySetup:
+    """The safe set-up of a relay: idle is released, through restarts and through later changes of the pin.
+
+    With the flag `invert` an active-low pin is released at logical 0, where the newer eras drive it at every change
+    (5.6). 2019 has no such flag and does not drive it, so there the timer runs the other way.
+    """
+    stored = {"timer.delay": relay.pulse_ms, "llmode": _LOW_LEVEL_OUTPUT, "mode": _MODE_TIMER}
+    if relay.active == "high":
+        return RelaySetup("down", frozenset(), {"timer.direction": _DIRECTION_DOWN, **stored})
+    if era.has_invert:
+        flags = {"flags": _FLAG_INVERT, "timer.direction": _DIRECTION_DOWN}
+        return RelaySetup("down", frozenset({"invert"}), {**flags, **stored})
+    return RelaySetup("up", frozenset(), {"timer.direction": _DIRECTION_UP, **stored})
+
+
+def relays(settings: Esp8266Hardware) -> tuple[BoardPin, ...]:
+    """All relays that are wired."""
+    return tuple(relay for relay in (settings.relay, settings.reset_relay, settings.nmi_relay) if relay is not None)
+
+
+def relay_fault(era: Era, relay: BoardPin, report: PinReport) -> str | None:
+    """What is wrong with a relay pin in timer mode as it is now; None when nothing is."""
+    wanted = relay_setup(era, relay)
+    if report.timer is None or report.mode != protocol.TIMER_MODE or report.hardware != protocol.OUTPUT_MODE:
+        return f"relay pin {relay.pin} is in mode {report.mode!r} and must be in mode 'timer'"
+    if report.flags != wanted.flags:
+        return f"relay pin {relay.pin} has the flags {_words(report.flags)} and must have {_words(wanted.flags)}"
+    if report.timer.direction != wanted.direction:
+        return f"relay pin {relay.pin} pulses {report.timer.direction} and must pulse {wanted.direction}"
+    if report.timer.pulse_ms != relay.pulse_ms:
+        return f"relay pin {relay.pin} pulses for {report.timer.pulse_ms} ms and must for {relay.pulse_ms} ms"
+    return None
+
+
+def plain_press_value(relay: BoardPin, report: PinReport) -> bool:
+    """The value to write to a plain output so that its contact closes."""
+    return (relay.active == "high") != ("invert" in report.flags)
+
+
+def plain_relay_fault(relay: BoardPin, report: PinReport) -> str | None:
+    """What is wrong with a relay pin that is a plain output; None when nothing is."""
+    if report.mode != protocol.OUTPUT_MODE or report.hardware != protocol.OUTPUT_MODE:
+        return f"relay pin {relay.pin} is in mode {report.mode!r} and must be in mode 'doutput'"
+    if report.flags - {"invert", "autostart"}:
+        return f"relay pin {relay.pin} has the flags {_words(report.flags)}"
+    if ("autostart" in report.flags) == plain_press_value(relay, report):
+        return f"relay pin {relay.pin} would press at every start of the board: flags {_words(report.flags)}"
+    return None
+
+
+def _words(flags: frozenset[str]) -> str:
+    return " ".join(sorted(flags)) or "none"
+
+
+@dataclass(slots=True)
+class Deviation:
+    """One thing that is not as it must be, and what puts it right."""
+
+    problem: str
+    unsafe: bool
+    """Presses are refused until it is right; else only the console suffers."""
+    fix: Callable[[], Awaitable[None]]
+    needs_restart: bool = False
+
+
+@dataclass(slots=True)
+class Inspection:
+    """The comparison of one board, on one connection, with its settings."""
+
+    link: CommandLink
+    era: Era
+    settings: Esp8266Hardware
+    deviations: list[Deviation] = field(default_factory=list)
+    _stored: dict[str, str] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Compare everything; fills `deviations` in the order in which they must be put right.
+
+        Raises `WrongBoardError`, and `LinkError` and `ReplyError` as the link does.
+        """
+        await self._identification()
+        self._stored = await self.link.ask(protocol.STORE)
+        for relay in relays(self.settings):
+            await self._relay(relay)
+        self._triggers()
+        await self._status_pin()
+        if self.settings.bridge_port is not None:
+            await self._uart_pins()
+        await self._flags()
+        if self.settings.bridge_port is not None:
+            await self._uart()
+            port = self.settings.bridge_port
+            await self._setting(protocol.BRIDGE_PORT, str(port), needs_restart=True)
+
+    async def put_right(self) -> None:
+        """Apply all fixes in order. Raises `RestartingError` when the board restarts, else as `run`."""
+        restart = False
+        for index, deviation in enumerate(self.deviations):
+            logger.warning("%s: setting the board up: %s", self.settings.host, deviation.problem)
+            await deviation.fix()
+            restart = restart or deviation.needs_restart
+            following = self.deviations[index + 1 :]
+            if deviation.needs_restart and any(later.unsafe and later.needs_restart for later in following):
+                continue  # one restart for all relays
+            if deviation.needs_restart and deviation.unsafe:
+                break
+        if restart:
+            await self.link.restart_board()
+            raise RestartingError
+
+    def _differs(
+        self, problem: str, fix: Callable[[], Awaitable[None]], *, unsafe: bool = True, needs_restart: bool = False
+    ) -> None:
+        self.deviations.append(Deviation(problem, unsafe, fix, needs_restart))
+
+    async def _identification(self) -> None:
+        wanted = self.settings.identification
+        found = await self.link.ask(protocol.IDENTIFICATION)
+        if wanted is None or found == wanted:
+            return
+        if found != protocol.UNSET:
+            raise WrongBoardError(
+                f"the board at {self.settings.host} says that it is {found!r}, not {wanted!r}: correct `host` or"
+                " `identification` in fleet.yaml"
+            )
+
+        async def fix() -> None:
+            # 2019 loses the first key ever written to a blank store: again, until it reads back (4.1)
+            for _ in range(2):
+                if await self.link.ask(protocol.set_identification(wanted)) == wanted:
+                    return
+            raise ReplyError("id: the board does not keep its name")
+
+        self._differs(f"the board has no name, it must be {wanted!r}", fix)
+
+    async def _relay(self, relay: BoardPin) -> None:
+        report = await self.link.ask(protocol.show_pin(relay.pin))
+        if report.star != (self.era is not Era.OLD):
+            raise SetupError(f"the firmware is not that of {self.era}: set `firmware: auto` in fleet.yaml")
+        if self.settings.output_mode == "plain":
+            problem = plain_relay_fault(relay, report)
+            if problem is not None:
+                raise SetupError(f"{problem}; set it up by hand, or use `output_mode: timer`")
+            return
+        wanted = relay_setup(self.era, relay)
+        prefix = f"io.0.{relay.pin}."
+        found = {key.removeprefix(prefix): value for key, value in self._stored.items() if key.startswith(prefix)}
+        as_stored = {key: str(value) for key, value in wanted.stored.items()}
+        if "flags" not in as_stored and found.get("flags") == "0":
+            as_stored["flags"] = "0"
+        running = relay_fault(self.era, relay, report)
+        stored = None if found == as_stored else f"relay pin {relay.pin} is stored in another way than it must be"
+        problem = running or stored
+        if problem is None:
+            return
+
+        async def fix() -> None:
+            if stored is None:
+                return  # the restart is enough
+            if self.era is Era.OLD and not self._stored:
+                name = self.settings.identification or "x"
+                for _ in range(2):  # the blank store loses its first key (4.1)
+                    await self.link.ask(protocol.set_identification(name))
+            await self.link.ask(protocol.delete_stored(prefix))
+            for key, value in wanted.stored.items():
+                await self.link.ask(protocol.store(prefix + key, value))
+            after = await self.link.ask(protocol.STORE)
+            if any(after.get(prefix + key) != str(value) for key, value in wanted.stored.items()):
+                raise ReplyError(f"cd: relay pin {relay.pin} is not stored as it was written")
+
+        self._differs(problem, fix, needs_restart=True)
+
+    def _triggers(self) -> None:
+        pins = {str(relay.pin) for relay in relays(self.settings)}
+        for key, value in self._stored.items():
+            family = key.removesuffix("pin")
+            if not key.startswith("trigger.") or family == key or value not in pins:
+                continue
+            if self._stored.get(f"{family}io", "0") != "0":
+                continue
+
+            async def fix(family: str = family) -> None:
+                await self.link.ask(protocol.delete_stored(family))
+
+            self._differs(f"{family}io/pin presses the relay by itself", fix, needs_restart=True)
+
+    async def _status_pin(self) -> None:
+        status = self.settings.status
+        if status is None:
+            return
+        report = await self.link.ask(protocol.show_pin(status.pin))
+        if report.mode == protocol.INPUT_MODE and report.flags <= _INPUT_FLAGS:
+            return
+
+        async def fix() -> None:
+            after = await self.link.ask(protocol.set_mode(status.pin, "dinput"))
+            if after.flags - _INPUT_FLAGS:  # `im` has deleted the stored flags, the running ones end at the restart
+                await self.link.restart_board()
+                raise RestartingError
+
+        problem = f"status pin {status.pin} is in mode {report.mode!r}, flags {_words(report.flags)}"
+        self._differs(f"{problem}, and must be in mode 'dinput' without flags", fix)
+
+    async def _uart_pins(self) -> None:
+        used = {relay.pin for relay in relays(self.settings)}
+        if self.settings.status is not None:
+            used.add(self.settings.status.pin)
+        for pin in (_TX_PIN, _RX_PIN):
+            if pin in used:
+                continue
+            report = await self.link.ask(protocol.show_pin(pin))
+            if report.mode == protocol.UART_MODE:
+                continue
+
+            async def fix(pin: int = pin) -> None:
+                await self.link.ask(protocol.set_mode(pin, "uart"))
+
+            self._differs(f"pin {pin} is in mode {report.mode!r} and the console needs 'uart'", fix, unsafe=False)
+
+    async def _flags(self) -> None:
+        flags = await self.link.ask(protocol.FLAGS)
+        for name, why in _DANGEROUS_FLAGS.items():
+            if not flags.get(name, False):
+                continue
+
+            async def fix(name: str = name) -> None:
+                if (await self.link.ask(protocol.clear_flag(name))).get(name, False):
+                    raise ReplyError(f"fu: the flag {name} stays set")
+
+            self._differs(f"the flag {name} is set ({why})", fix)
+
+    async def _uart(self) -> None:
+        uart = self.settings.uart
+        await self._setting(protocol.BAUD, str(uart.baud))
+        await self._setting(protocol.DATA_BITS, str(uart.bits))
+        await self._setting(protocol.STOP_BITS, str(uart.stop))
+        await self._setting(protocol.PARITY, uart.parity)
+
+    async def _setting(self, setting: protocol.Setting, wanted: str, *, needs_restart: bool = False) -> None:
+        found = await self.link.ask(setting.ask())
+        if found == wanted:
+            return
+
+        async def fix() -> None:
+            after = await self.link.ask(setting.put(wanted))
+            if after != wanted:
+                raise ReplyError(f"{setting.command}: asked for {wanted}, the board says {after}")
+
+        problem = f"{setting.name} is {found} and fleet.yaml says {wanted}"
+        self._differs(problem, fix, unsafe=False, needs_restart=needs_restart)
+
+
+def refusal(host: str, node: str, problems: list[str]) -> SetupError:
+    """The error for a board that is not set up and may not be."""
+    return SetupError(
+        f"the board at {host} is not set up for safe presses: {'; '.join(problems)}. To set it up (this writes its"
+        f" flash and restarts it), run `esp8266-agent --provision {node}`, or set `provision: true` in fleet.yaml"
+    )
