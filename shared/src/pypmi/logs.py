@@ -38,6 +38,7 @@ class _JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
             **getattr(record, "fields", {}),
+            **getattr(record, "audit", {}),
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)

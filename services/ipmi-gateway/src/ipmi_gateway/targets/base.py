@@ -44,6 +44,7 @@ class Origin:
     source: str = "ipmi"
 
 
+@runtime_checkable
 class Target(Protocol):
     """A machine. Readers never block and never raise; None means that it is not known (never a guess)."""
 

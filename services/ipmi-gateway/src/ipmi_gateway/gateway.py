@@ -1,0 +1,106 @@
+"""A gateway to embed: IPMI on UDP for targets in this process, the way pypmi of 2019 was used.
+
+    gateway = Gateway([User("admin", b"secret")])
+    gateway.add_target(1, machine)          # ipmitool -t 1
+    gateway.listen("0.0.0.0", 623)
+    await gateway.run()                     # until cancelled
+
+`machine` is a `Target`, or any object with the methods of pyghmi's `Bmc` (`get_power_state`, `power_on` ...).
+The service (`app.py`) uses the same class and adds targets that stand for nodes on the bus.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ipmi_gateway import audit
+from ipmi_gateway.bmc import Bmc, Fleet
+from ipmi_gateway.commands.registry import Registry
+from ipmi_gateway.commands.table import build_registry
+from ipmi_gateway.directory import Directory, Listener
+from ipmi_gateway.engine import Engine
+from ipmi_gateway.events import Event, LoginFailed
+from ipmi_gateway.server import Server
+from ipmi_gateway.sessions.users import User, Users
+from ipmi_gateway.settings import GatewaySettings
+from ipmi_gateway.targets.base import Target
+from ipmi_gateway.targets.pyghmi_target import PyghmiTarget
+
+
+class Gateway:
+    """Engine, sockets and controllers of one gateway.
+
+    Args:
+        users: the accounts.
+        settings: limits of the protocol core.
+        fleet: what the controllers have in common; give one with a `Store` on disk to keep event logs over restarts.
+        registry: the commands served; None for all that come with pypmi.
+        on_event: called with each session event besides the audit log.
+    """
+
+    def __init__(
+        self,
+        users: Iterable[User] = (),
+        *,
+        settings: GatewaySettings | None = None,
+        fleet: Fleet | None = None,
+        registry: Registry | None = None,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> None:
+        self.fleet = fleet or Fleet()
+        self.users = Users(users)
+        self.directory = Directory()
+        self.bmc = Bmc.create(self.fleet)
+        """The gateway's own controller, at 20h."""
+        self._on_event = on_event
+        self.engine = Engine(
+            self.directory, self.users, registry or build_registry(), settings, on_event=self._on_session_event
+        )
+        self.server = Server(self.engine)
+
+    def add_target(self, address: int, target: Target | Any, *, channel: int = 0, node_id: str | None = None) -> Bmc:
+        """Serve a machine at (channel, address); returns its controller.
+
+        `node_id` names it in logs, user lists and the store; None takes the target's own, or one made from channel
+        and address. Raises `ValueError` where nothing can be at that address, or something is already.
+        """
+        name = node_id or getattr(target, "node_id", None) or f"target-{channel}-{address}"
+        machine = target if isinstance(target, Target) else PyghmiTarget(name, target)
+        bmc = Bmc.create(self.fleet, name, machine, address=address, channel=channel)
+        self.directory.add(channel, address, bmc)
+        return bmc
+
+    def remove_target(self, address: int, *, channel: int = 0) -> None:
+        """Stop serving what is at (channel, address). Raises `KeyError` when nothing is."""
+        self.directory.remove(channel, address)
+
+    def listen(self, host: str, port: int, *, public_port: int | None = None, reuse_port: bool = False) -> int:
+        """Listen for clients that bridge; returns the port (0 lets the system choose). Raises `OSError`.
+
+        `public_port` is what clients dial, where that is another.
+        """
+        listener = Listener(f"{host}:{port}", self.bmc, public_port=public_port or port)
+        return self.server.listen(listener, host, port, reuse_port=reuse_port)
+
+    def listen_for(self, bmc: Bmc, host: str, port: int, *, public_port: int | None = None) -> Listener:
+        """Listen on an address and port of a node's own, for clients that can't bridge. Raises `OSError`."""
+        listener = Listener(
+            bmc.node_id or f"{host}:{port}", bmc.view(), bridging=False, public_port=public_port or port
+        )
+        self.server.listen(listener, host, port)
+        return listener
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        store = self.fleet.store
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.server.run(), name="udp")
+            tasks.create_task(self.fleet.keep_time(), name="timers")
+            tasks.create_task(store.run(), name="store")
+
+    def _on_session_event(self, event: Event) -> None:
+        audit.write(event)
+        if isinstance(event, LoginFailed):
+            self.bmc.controller.record_login_failure()
+        if self._on_event is not None:
+            self._on_event(event)
