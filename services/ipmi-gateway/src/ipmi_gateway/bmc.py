@@ -104,6 +104,16 @@ class LanFacts:
     channel: int = LAN_CHANNEL
 
 
+@dataclass(frozen=True, slots=True)
+class PacketCounts:
+    """Datagrams since the gateway's start."""
+
+    received: int = 0
+    valid: int = 0
+    """Of those received, the ones that were RMCP."""
+    sent: int = 0
+
+
 @dataclass(slots=True)
 class Fleet:
     """What the controllers of one gateway have in common."""
@@ -119,6 +129,8 @@ class Fleet:
     """Records in each event log, up to 65,000; the oldest goes when one more comes."""
     identity: Identity = field(default_factory=Identity)
     lan: LanFacts = field(default_factory=LanFacts)
+    packet_counts: Callable[[], PacketCounts] = PacketCounts
+    """What the server has counted, for Get IP/UDP/RMCP Statistics."""
     armed: "set[Controller]" = field(default_factory=set)
     """The controllers that have a timer running."""
 

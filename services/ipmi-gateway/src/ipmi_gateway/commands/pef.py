@@ -1,0 +1,67 @@
+"""Platform event filtering (section 30). There is none: what happens goes to the broker, where anything may act on it.
+
+The commands that ask are answered with "no filters, no policies", which is what clients show.
+"""
+
+import struct
+from enum import IntEnum
+
+from ipmi_gateway.codes import NetFn, Privilege
+from ipmi_gateway.commands.registry import CompletionError, Registry, Request
+
+registry = Registry()
+
+GET_CAPABILITIES, SET_PARAMETERS, GET_PARAMETERS, GET_LAST_PROCESSED = 0x10, 0x12, 0x13, 0x15
+PARAMETER_NOT_SUPPORTED, READ_ONLY = 0x80, 0x82
+_VERSION = 0x51
+REVISION = 0x11
+_REVISION_ONLY = 0x80
+_GUID_NOT_USED = 0x00
+
+
+class PefParameter(IntEnum):
+    """PEF configuration parameters (table 30-6), of those without filters and policies."""
+
+    SET_IN_PROGRESS = 0
+    CONTROL = 1
+    ACTION_CONTROL = 2
+    STARTUP_DELAY = 3
+    ALERT_STARTUP_DELAY = 4
+    NUMBER_OF_FILTERS = 5
+    NUMBER_OF_POLICIES = 8
+    SYSTEM_GUID = 10
+    NUMBER_OF_ALERT_STRINGS = 11
+
+
+@registry.add(NetFn.SENSOR, GET_CAPABILITIES, Privilege.USER)
+def get_capabilities(request: Request) -> bytes:  # noqa: ARG001 - all handlers are called alike
+    """Get PEF Capabilities (section 30.1): no actions, no filters."""
+    return bytes((_VERSION, 0, 0))
+
+
+@registry.add(NetFn.SENSOR, GET_PARAMETERS, Privilege.OPERATOR, 3)
+def get_parameters(request: Request) -> bytes:
+    """Get PEF Configuration Parameters (section 30.4)."""
+    if request.data[0] & _REVISION_ONLY:
+        return bytes((REVISION,))
+    number = request.data[0]
+    if number not in set(PefParameter):
+        raise CompletionError(PARAMETER_NOT_SUPPORTED)
+    if number == PefParameter.SYSTEM_GUID:
+        return bytes((REVISION, _GUID_NOT_USED)) + request.bmc.guid
+    return bytes((REVISION, 0))
+
+
+@registry.add(NetFn.SENSOR, SET_PARAMETERS, Privilege.ADMINISTRATOR, (1, 64))
+def set_parameters(request: Request) -> bytes:
+    """Set PEF Configuration Parameters (section 30.3): nothing can be set."""
+    raise CompletionError(READ_ONLY if request.data[0] & 0x7F in set(PefParameter) else PARAMETER_NOT_SUPPORTED)
+
+
+@registry.add(NetFn.SENSOR, GET_LAST_PROCESSED, Privilege.ADMINISTRATOR)
+def get_last_processed(request: Request) -> bytes:
+    """Get Last Processed Event ID (section 30.6): the newest record, and that none was processed."""
+    log = request.bmc.controller.sel
+    newest = log.find(0xFFFF)
+    last = struct.unpack_from("<H", newest[0])[0] if newest is not None else 0xFFFF
+    return struct.pack("<IHHH", log.added_at, last, 0, 0)
