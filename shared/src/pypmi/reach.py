@@ -115,7 +115,7 @@ async def _pings(host: str) -> bool:
         ) from None
     with sock:
         sock.setblocking(False)
-        await loop.sock_connect(sock, address)
+        sock.connect(address)  # of a datagram socket: returns at once
         payload = os.urandom(_PAYLOAD_SIZE)
         await loop.sock_sendall(sock, echo_request(kind, payload))
         while True:
