@@ -41,8 +41,9 @@ _NOT_IN_ID = re.compile(r"[^A-Za-z0-9_.-]+")
 class ConsoleClient:
     """A viewer of one node's console.
 
-    Events go to the callback given to `ConsoleHub.attach`: the scrollback (`ConsoleData` with `scrollback`), a notice `LIVE`, then live `ConsoleData`: each octet once and in
-    order, with a `ConsoleGap` where octets are lost for good, and `ConsoleNotice`s.
+    Events go to the callback given to `ConsoleHub.attach`: the scrollback (`ConsoleData` with `scrollback`), a notice
+    `LIVE`, then live `ConsoleData`: each octet once and in order, with a `ConsoleGap` where octets are lost for good,
+    and `ConsoleNotice`s.
 
     Input goes the other way through a window of 16 KiB: `write` waits for room, `write_nowait` takes what fits.
     """
