@@ -1,0 +1,74 @@
+"""The console script `pypmi`: the operator's tool."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pypmi_cli import demo as demo_module
+
+app = typer.Typer(
+    name="pypmi",
+    help="Look at and work a pypmi fleet: machines with a BMC made of relay boards, GPIO or Wake-on-LAN.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def _options() -> None:
+    """Look at and work a pypmi fleet."""
+
+
+@app.command()
+def demo(
+    nodes: Annotated[int, typer.Option(min=1, max=1000, help="How many simulated PCs.")] = 4,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="UDP port of the gateway; nodes get the next ones.")
+    ] = 6230,
+    mqtt_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="TCP port of the broker [default: 1883 if free, else any].")
+    ] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option(help="Folder for configuration, logs and state [default: a temporary one].")
+    ] = None,
+    ready_file: Annotated[Path | None, typer.Option(help="Write a JSON description here when all is ready.")] = None,
+    embedded_broker: Annotated[
+        bool, typer.Option(help="Use the built-in broker even where mosquitto is there.")
+    ] = False,
+) -> None:
+    """Run a whole fleet on simulated boards, ready for ipmitool. No root, no Docker, no broker needed."""
+    options = demo_module.DemoOptions(nodes, port, mqtt_port, state_dir, ready_file, embedded_broker)
+    raise typer.Exit(demo_module.main(options))
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="The fleet.yaml to check.")] = Path("fleet.yaml"),
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema for editors instead.")] = False,
+) -> None:
+    """Check a fleet.yaml: every mistake with line, field, what is wrong and what to write instead."""
+    from pypmi.config.document import ConfigError
+    from pypmi.config.load import json_schema, load_fleet
+
+    if schema:
+        print(json_schema(), end="")
+        return
+    try:
+        loaded = load_fleet(file)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"{file}: {problem}")
+        raise typer.Exit(1) from None
+    for problem in loaded.warnings:
+        print(f"{file}: warning: {problem}")
+    print(f"{file}: {len(loaded.fleet.nodes)} nodes, {len(loaded.fleet.users)} users: no mistakes")
+
+
+def main() -> None:
+    """Run the tool."""
+    app()
+
+
+if __name__ == "__main__":
+    main()
