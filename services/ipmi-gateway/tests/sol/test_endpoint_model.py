@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from ipmi_gateway.sol.endpoint import Endpoint, Timing
 
 NACK = 0x40
@@ -129,6 +128,7 @@ def exchange(
     output: list[bytes],
     typed: bytes,
     *,
+    chunk: int,
     loss: float,
     repeat: float,
     jitter: float,
@@ -142,7 +142,7 @@ def exchange(
     down = Link(schedule, rng, loss, repeat, jitter)
     up = Link(schedule, rng, loss, repeat, jitter)
     machine = Machine(rng, full)
-    client = Client(schedule, rng, up, typed, chunk=251, moody=moody)
+    client = Client(schedule, rng, up, typed, chunk=chunk, moody=moody)
     endpoint = Endpoint(down.send, machine, timing=timing, buffer_size=1 << 24)
     down.deliver = client.receive
 
@@ -189,19 +189,23 @@ TIMINGS = (Timing(), Timing(accumulate=0.06, threshold=96, retry_interval=0.1), 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 2**32),
-    output=st.lists(st.binary(min_size=1, max_size=700), max_size=30),
-    typed=st.binary(max_size=4000),
+    pieces=st.integers(0, 60),
+    largest=st.sampled_from((1, 30, 700)),
+    to_type=st.integers(0, 3000),
+    chunk=st.sampled_from((1, 40, 251)),
     loss=st.sampled_from((0.0, 0.05, 0.3)),
     repeat=st.sampled_from((0.0, 0.05, 0.3)),
-    jitter=st.sampled_from((0.0, 0.004)),
+    jitter=st.sampled_from((0.0, 0.02)),
     moody=st.sampled_from((0.0, 0.2)),
     full=st.sampled_from((0.0, 0.2)),
     timing=st.sampled_from(TIMINGS),
 )
 def test_everything_arrives_once_and_in_order(
     seed: int,
-    output: list[bytes],
-    typed: bytes,
+    pieces: int,
+    largest: int,
+    to_type: int,
+    chunk: int,
     loss: float,
     repeat: float,
     jitter: float,
@@ -209,8 +213,11 @@ def test_everything_arrives_once_and_in_order(
     full: float,
     timing: Timing,
 ) -> None:
+    rng = random.Random(seed)
+    output = [rng.randbytes(rng.randint(1, largest)) for _ in range(pieces)]
+    typed = rng.randbytes(min(to_type, chunk * 60))
     shown, passed_on = exchange(
-        seed, output, typed, loss=loss, repeat=repeat, jitter=jitter, moody=moody, full=full, timing=timing
+        seed, output, typed, chunk=chunk, loss=loss, repeat=repeat, jitter=jitter, moody=moody, full=full, timing=timing
     )
     assert shown == b"".join(output)
     assert passed_on == typed
@@ -222,7 +229,7 @@ def test_a_mebibyte_each_way(loss: float) -> None:
     output = [rng.randbytes(4096) for _ in range(256)]
     typed = rng.randbytes(1 << 20)
     shown, passed_on = exchange(
-        1, output, typed, loss=loss, repeat=loss, jitter=0.0, moody=0.0, full=0.0, timing=Timing()
+        1, output, typed, chunk=251, loss=loss, repeat=loss, jitter=0.0, moody=0.0, full=0.0, timing=Timing()
     )
     assert shown == b"".join(output)
     assert passed_on == typed
