@@ -9,7 +9,7 @@ import logging
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
@@ -23,7 +23,7 @@ from ipmi_gateway.controller.fru_image import build_image
 from ipmi_gateway.controller.sensors import DISCRETE, AnalogSensor, analog_sensors
 from ipmi_gateway.controller.watchdog import Interrupt, Watchdog, WatchdogAction
 from ipmi_gateway.store import Store
-from ipmi_gateway.targets.base import Origin, Target, TargetError
+from ipmi_gateway.targets.base import Origin, RefreshingTarget, Target, TargetError
 
 log = logging.getLogger(__name__)
 
@@ -147,6 +147,10 @@ class Fleet:
                         tasks.create_task(controller.tick(now), name=f"timers of {controller.label}")
 
 
+def _refresh_of(target: object) -> Callable[[], Awaitable[None]] | None:
+    return target.refresh if isinstance(target, RefreshingTarget) else None
+
+
 class Controller:
     """One management controller: shared by all the ways in which it can be reached."""
 
@@ -157,6 +161,8 @@ class Controller:
         self.target = target
         self.guid = uuid.uuid5(_GUIDS, f"{fleet.name}/{node_id or ''}").bytes[::-1]
         """As it goes over the wire: least significant octet first (section 20.8)."""
+        self.refresh = _refresh_of(target)
+        """For targets whose state has to be fetched first; None for those that have it at hand."""
         self.boot = BootOptions(fleet.store, self.key, fleet.clock(), fleet.wall())
         self.watchdog = Watchdog()
         self.sel = EventLog(fleet.store, self.key, fleet.sel_capacity, fleet.wall)

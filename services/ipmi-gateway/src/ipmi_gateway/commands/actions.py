@@ -1,10 +1,10 @@
 """What command modules share: on whose behalf a request acts, and completion codes for what went wrong on the way."""
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from ipmi_gateway.codes import Code
-from ipmi_gateway.commands.registry import CompletionError, Request
+from ipmi_gateway.commands.registry import CompletionError, Handler, Request
 from ipmi_gateway.targets.base import (
     Origin,
     Target,
@@ -54,6 +54,27 @@ async def carried_out(request: Request, action: Awaitable[None], unsupported: Co
         code = next((code for kind, code in _CODES if isinstance(error, kind)), Code.UNSPECIFIED)
         raise CompletionError(code) from error
     return b""
+
+
+def refreshed(handler: Callable[[Request], bytes], *, required: bool = True) -> Handler:
+    """A handler that tells a machine's state: where that has to be fetched, it is fetched first.
+
+    `required`: refuse when it can't be fetched (D5h where the machine has no way to tell), rather than go on without.
+    """
+
+    async def fetch(request: Request, refresh: Callable[[], Awaitable[None]]) -> bytes:
+        try:
+            await carried_out(request, refresh(), Code.NOT_IN_PRESENT_STATE)
+        except CompletionError:
+            if required:
+                raise
+        return handler(request)
+
+    def answer(request: Request) -> bytes | Awaitable[bytes]:
+        refresh = request.bmc.controller.refresh
+        return handler(request) if refresh is None else fetch(request, refresh)
+
+    return answer
 
 
 def part(data: bytes, offset: int, count: int) -> bytes:

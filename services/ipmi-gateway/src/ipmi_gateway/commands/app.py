@@ -6,7 +6,7 @@ from enum import IntEnum
 from pypmi.contract import PowerState
 
 from ipmi_gateway.codes import Code, NetFn, Privilege
-from ipmi_gateway.commands.actions import carried_out, origin_of
+from ipmi_gateway.commands.actions import carried_out, origin_of, refreshed
 from ipmi_gateway.commands.registry import CompletionError, Registry, Request
 from ipmi_gateway.targets.base import ResettableTarget
 
@@ -115,6 +115,7 @@ def set_acpi_power_state(request: Request) -> bytes:
 
 
 @registry.add(NetFn.APP, AppCommand.GET_ACPI_POWER_STATE, Privilege.USER)
+@refreshed
 def get_acpi_power_state(request: Request) -> bytes:
     """Get ACPI Power State (section 20.7): S5 and S0 as sensed, a sleep state as announced, or unknown."""
     controller = request.bmc.controller

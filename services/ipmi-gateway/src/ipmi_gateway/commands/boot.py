@@ -5,7 +5,7 @@ from collections.abc import Awaitable
 from pypmi.contract import BootDevice
 
 from ipmi_gateway.codes import Code, NetFn, Privilege
-from ipmi_gateway.commands.actions import carried_out, origin_of, target_of
+from ipmi_gateway.commands.actions import carried_out, origin_of, refreshed, target_of
 from ipmi_gateway.commands.registry import CompletionError, Registry, Request
 from ipmi_gateway.controller.boot_options import BLOCKS, SIZES, Parameter, intent_of
 
@@ -91,8 +91,12 @@ def _set_flags(request: Request, flags: bytes, locked: bool) -> Awaitable[bytes]
 
 
 @registry.add(NetFn.CHASSIS, GET_SYSTEM_BOOT_OPTIONS, Privilege.OPERATOR, 3)
-def get_boot_options(request: Request) -> bytes:
+def get_boot_options(request: Request) -> bytes | Awaitable[bytes]:
     """Get System Boot Options: version, parameter with its lock bit, data."""
+    return _get_flags(request) if _parameter(request.data[0]) is Parameter.FLAGS else _get(request)
+
+
+def _get(request: Request) -> bytes:
     number = _parameter(request.data[0])
     block = request.data[1]
     controller = request.bmc.controller
@@ -109,3 +113,6 @@ def get_boot_options(request: Request) -> bytes:
             boot.lapse(request.now)
         value = boot.get(number)
     return bytes((PARAMETER_VERSION, number | (_LOCK if boot.is_locked(number) else 0))) + value
+
+
+_get_flags = refreshed(_get, required=False)

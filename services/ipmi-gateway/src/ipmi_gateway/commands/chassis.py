@@ -7,7 +7,7 @@ from pypmi.contract import Capability, IdentifyState, NodeState, PowerAction, Po
 
 from ipmi_gateway.bmc import RestartCause
 from ipmi_gateway.codes import LAN_CHANNEL, Code, NetFn, Privilege
-from ipmi_gateway.commands.actions import carried_out, origin_of, target_of
+from ipmi_gateway.commands.actions import carried_out, origin_of, refreshed, target_of
 from ipmi_gateway.commands.registry import CompletionError, Registry, Request
 
 registry = Registry()
@@ -68,6 +68,7 @@ def get_capabilities(request: Request) -> bytes:
 
 
 @registry.add(NetFn.CHASSIS, ChassisCommand.GET_STATUS, Privilege.USER)
+@refreshed
 def get_status(request: Request) -> bytes:
     """Get Chassis Status (section 28.2). Never a guess: no answer but a code while the power is not known."""
     controller = request.bmc.controller
@@ -127,6 +128,7 @@ def set_power_restore_policy(request: Request) -> bytes:
 
 
 @registry.add(NetFn.CHASSIS, ChassisCommand.GET_RESTART_CAUSE, Privilege.USER)
+@refreshed
 def get_restart_cause(request: Request) -> bytes:
     """Get System Restart Cause (section 28.11): the cause, and the channel that a command came by."""
     controller = request.bmc.controller
@@ -152,6 +154,7 @@ def set_power_cycle_interval(request: Request) -> bytes:
 
 
 @registry.add(NetFn.CHASSIS, ChassisCommand.GET_POH_COUNTER, Privilege.USER)
+@refreshed
 def get_poh_counter(request: Request) -> bytes:
     """Get POH Counter (section 28.14): one count per minute, with the time since the agent has last said it."""
     target = target_of(request)

@@ -1,9 +1,12 @@
 """Sensor commands (section 35) but for those on records."""
 
+from collections.abc import Awaitable
+
 from pypmi.contract import NodeState, PowerState
 
 from ipmi_gateway.bmc import Controller
 from ipmi_gateway.codes import Code, NetFn, Privilege
+from ipmi_gateway.commands.actions import refreshed
 from ipmi_gateway.commands.registry import CompletionError, Registry, Request
 from ipmi_gateway.controller import event_records
 from ipmi_gateway.controller.sdr_records import factors_reply, readable_mask, threshold_events
@@ -93,8 +96,12 @@ def _power_states(state: NodeState, number: SensorNumber) -> int | None:
 
 
 @registry.add(NetFn.SENSOR, GET_READING, Privilege.USER, 1)
-def get_reading(request: Request) -> bytes:
+def get_reading(request: Request) -> bytes | Awaitable[bytes]:
     """Get Sensor Reading (section 35.14): "reading unavailable" for what is not known, never an old value."""
+    return _read(request)
+
+
+def _reading(request: Request) -> bytes:
     sensor = sensor_of(request)
     controller = request.bmc.controller
     if isinstance(sensor, AnalogSensor):
@@ -108,6 +115,9 @@ def get_reading(request: Request) -> bytes:
     if states is None:
         return bytes((0, _UNAVAILABLE)) + _DISCRETE_RESERVED_ONE.to_bytes(2, "little")
     return bytes((0, _AVAILABLE)) + (states | _DISCRETE_RESERVED_ONE).to_bytes(2, "little")
+
+
+_read = refreshed(_reading, required=False)
 
 
 @registry.add(NetFn.SENSOR, GET_READING_FACTORS, Privilege.USER, 2)

@@ -87,3 +87,11 @@ class ResettableTarget(Protocol):
 
     async def reset_controller(self, *, cold: bool, origin: Origin) -> None:
         """Connect anew; the machine's power stays as it is. Raises `TargetError`."""
+
+
+@runtime_checkable
+class RefreshingTarget(Protocol):
+    """A target whose state has to be fetched. Commands that tell the state refresh it before they answer."""
+
+    async def refresh(self) -> None:
+        """Bring `state` and `boot` up to date. Raises `TargetError`."""
