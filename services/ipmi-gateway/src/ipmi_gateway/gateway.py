@@ -24,6 +24,7 @@ from ipmi_gateway.server import Server
 from ipmi_gateway.sessions.users import User, Users
 from ipmi_gateway.settings import GatewaySettings
 from ipmi_gateway.targets.base import Target
+from ipmi_gateway.targets.local import LocalTarget
 from ipmi_gateway.targets.pyghmi_target import PyghmiTarget
 
 
@@ -50,7 +51,7 @@ class Gateway:
         self.fleet = fleet or Fleet()
         self.users = Users(users)
         self.directory = Directory()
-        self.bmc = Bmc.create(self.fleet)
+        self.bmc = Bmc.create(self.fleet, None, LocalTarget(self.fleet.name))
         """The gateway's own controller, at 20h."""
         self._on_event = on_event
         self.engine = Engine(
