@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from pypmi.config.hardware import BoardPin, Esp8266Hardware
+
 from esp8266_agent import protocol
 from esp8266_agent.client import CommandLink
 from esp8266_agent.protocol import Era, PinReport, ReplyError
-from pypmi.config.hardware import BoardPin, Esp8266Hardware
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +86,13 @@ def relay_fault(era: Era, relay: BoardPin, report: PinReport) -> str | None:
     return None
 
 
+def is_held(relay: BoardPin, report: PinReport) -> bool:
+    """Whether a relay's contact is closed now. Only for a relay that is set up as it must be."""
+    if report.timer is None:
+        return report.state is plain_press_value(relay, report)
+    return report.state is (report.timer.direction == "down")
+
+
 def plain_press_value(relay: BoardPin, report: PinReport) -> bool:
     """The value to write to a plain output so that its contact closes."""
     return (relay.active == "high") != ("invert" in report.flags)
@@ -124,6 +132,8 @@ class Inspection:
     era: Era
     settings: Esp8266Hardware
     deviations: list[Deviation] = field(default_factory=list)
+    reports: dict[int, PinReport] = field(default_factory=dict)
+    """How each relay pin is now."""
     _stored: dict[str, str] = field(default_factory=dict)
 
     async def run(self) -> None:
@@ -131,7 +141,9 @@ class Inspection:
 
         Raises `WrongBoardError`, and `LinkError` and `ReplyError` as the link does.
         """
-        await self._identification()
+        name = await self._identification()
+        if name is not None and self.era is Era.OLD:
+            self.deviations.append(name)  # first: 2019 loses the first key ever written to a blank store (4.1)
         self._stored = await self.link.ask(protocol.STORE)
         for relay in relays(self.settings):
             await self._relay(relay)
@@ -140,9 +152,12 @@ class Inspection:
         if self.settings.bridge_port is not None:
             await self._uart_pins()
         await self._flags()
-        if self.settings.bridge_port is not None:
+        port = self.settings.bridge_port
+        if port is not None:
             await self._uart()
-            port = self.settings.bridge_port
+        if name is not None and self.era is not Era.OLD:
+            self.deviations.append(name)
+        if port is not None:
             await self._setting(protocol.BRIDGE_PORT, str(port), needs_restart=True)
 
     async def put_right(self) -> None:
@@ -166,11 +181,11 @@ class Inspection:
     ) -> None:
         self.deviations.append(Deviation(problem, unsafe, fix, needs_restart))
 
-    async def _identification(self) -> None:
+    async def _identification(self) -> Deviation | None:
         wanted = self.settings.identification
         found = await self.link.ask(protocol.IDENTIFICATION)
         if wanted is None or found == wanted:
-            return
+            return None
         if found != protocol.UNSET:
             raise WrongBoardError(
                 f"the board at {self.settings.host} says that it is {found!r}, not {wanted!r}: correct `host` or"
@@ -178,16 +193,15 @@ class Inspection:
             )
 
         async def fix() -> None:
-            # 2019 loses the first key ever written to a blank store: again, until it reads back (4.1)
-            for _ in range(2):
+            for _ in range(2):  # until it reads back, see 2019's lost key
                 if await self.link.ask(protocol.set_identification(wanted)) == wanted:
                     return
             raise ReplyError("id: the board does not keep its name")
 
-        self._differs(f"the board has no name, it must be {wanted!r}", fix)
+        return Deviation(f"the board has no name, it must be {wanted!r}", True, fix)
 
     async def _relay(self, relay: BoardPin) -> None:
-        report = await self.link.ask(protocol.show_pin(relay.pin))
+        report = self.reports[relay.pin] = await self.link.ask(protocol.show_pin(relay.pin))
         if report.star != (self.era is not Era.OLD):
             raise SetupError(f"the firmware is not that of {self.era}: set `firmware: auto` in fleet.yaml")
         if self.settings.output_mode == "plain":
@@ -198,11 +212,10 @@ class Inspection:
         wanted = relay_setup(self.era, relay)
         prefix = f"io.0.{relay.pin}."
         found = {key.removeprefix(prefix): value for key, value in self._stored.items() if key.startswith(prefix)}
-        as_stored = {key: str(value) for key, value in wanted.stored.items()}
-        if "flags" not in as_stored and found.get("flags") == "0":
-            as_stored["flags"] = "0"
+        as_stored = {"flags": "0"} | {key: str(value) for key, value in wanted.stored.items()}
         running = relay_fault(self.era, relay, report)
-        stored = None if found == as_stored else f"relay pin {relay.pin} is stored in another way than it must be"
+        same = all(found.get(key, "0") == value for key, value in as_stored.items())
+        stored = None if same else f"relay pin {relay.pin} is stored in another way than it runs: a restart may press"
         problem = running or stored
         if problem is None:
             return

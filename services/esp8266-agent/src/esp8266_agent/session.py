@@ -1,0 +1,90 @@
+"""A connection to a board that is known to be the right one, and to be set up for safe presses."""
+
+import asyncio
+import logging
+import random
+from dataclasses import dataclass
+
+from pypmi.config.hardware import BoardPin, Esp8266Hardware
+
+from esp8266_agent import protocol
+from esp8266_agent.client import CommandLink, LinkError
+from esp8266_agent.protocol import Era, Firmware
+from esp8266_agent.setup import Inspection, SetupError, is_held, refusal, relays
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What is known of the board behind `link`."""
+
+    link: CommandLink
+    era: Era
+    firmware: Firmware
+    booted_at: float
+    """Loop time of the board's last start, give or take a round trip."""
+
+
+async def detect_era(link: CommandLink) -> Era:
+    """Find the firmware's generation out, with questions that change nothing (reference 2.3). Raises as `ask`."""
+    if await link.ask(protocol.HAS_UART_STATISTICS):
+        return Era.NEWEST
+    return Era.MIDDLE if await link.ask(protocol.HAS_FLASH_STATISTICS) else Era.OLD
+
+
+async def establish(link: CommandLink, settings: Esp8266Hardware, node: str, *, may_provision: bool) -> Session:
+    """Make sure of the board behind a fresh connection.
+
+    Raises `SetupError` when it must not be pressed, `RestartingError` when it was set up just now and restarts,
+    `LinkError` and `ReplyError` as the link does.
+    """
+    await link.resync()
+    era = await detect_era(link) if settings.firmware == "auto" else Era(settings.firmware)
+    inspection = Inspection(link, era, settings)
+    await inspection.run()
+    deviations = inspection.deviations
+    if deviations and may_provision:
+        await inspection.put_right()
+        deviations = []
+    unsafe = [deviation.problem for deviation in deviations if deviation.unsafe]
+    if unsafe:
+        raise refusal(settings.host, node, unsafe)
+    for deviation in deviations:
+        logger.warning("%s: %s; `provision: true` in fleet.yaml puts it right", settings.host, deviation.problem)
+    for relay in relays(settings):
+        await _let_go_if_stuck(link, relay, inspection)
+    firmware = await link.ask(protocol.STATISTICS)
+    uptime = await link.ask(protocol.UPTIME)
+    return Session(link, era, firmware, asyncio.get_running_loop().time() - uptime)
+
+
+async def _let_go_if_stuck(link: CommandLink, relay: BoardPin, inspection: Inspection) -> None:
+    """Open a contact that is closed with nothing to open it: a press that was cut short, or a foreign write.
+
+    A pulse under way opens by itself and is left alone.
+    """
+    report = inspection.reports[relay.pin]
+    if not is_held(relay, report) or (report.timer is not None and report.timer.running != "none"):
+        return
+    logger.warning("%s: relay pin %d is closed and stays so: opening it", inspection.settings.host, relay.pin)
+    if report.timer is not None:
+        await link.ask(protocol.trigger(relay.pin, "off"))
+        return
+    released = not report.state
+    if await link.ask(protocol.write_output(relay.pin, released)) is not released:
+        raise SetupError(f"relay pin {relay.pin} of the board at {inspection.settings.host} can't be opened")
+
+
+async def probe_packets(link: CommandLink, rng: random.Random) -> bool:
+    """Whether newest firmware knows packet mode (from August 2022 on). If not, the link is over after this."""
+    try:
+        await link.ask_once(protocol.IDENTIFICATION, new_transaction(rng))
+    except LinkError:
+        return False
+    return True
+
+
+def new_transaction(rng: random.Random) -> int:
+    """A transaction id that the board has not just seen. 0 is not one (reference 1.7)."""
+    return rng.randrange(1, 1 << 32)
