@@ -13,6 +13,7 @@ from pypmi.config.fleet import Fleet as FleetConfig
 from pypmi.config.fleet import NodeSettings, UserSettings
 from pypmi.config.load import LoadedFleet
 from pypmi.config.secrets import SecretError
+from pypmi.console import ConsoleHub
 from pypmi.contract import Event, EventType, utc_now
 from pypmi.service import Service
 from pypmi.view import Change, FleetView, NodeView
@@ -23,6 +24,8 @@ from ipmi_gateway.directory import Listener
 from ipmi_gateway.gateway import Gateway
 from ipmi_gateway.sessions.users import User
 from ipmi_gateway.settings import GatewaySettings, SessionSettings
+from ipmi_gateway.sol.console import HubConsoles
+from ipmi_gateway.sol.payload import Conflict, SolPolicy
 from ipmi_gateway.store import Store, StoreError
 from ipmi_gateway.targets.node import NodeTarget
 
@@ -64,7 +67,16 @@ class GatewayApp:
             sel_capacity=gateway.sel_size,
             identity=Identity(manufacturer=gateway.manufacturer_id),
             lan=LanFacts(suites=gateway.cipher_suites, kg=gateway.kg is not None, port=_main_port(config)),
+            sol=SolPolicy(
+                enabled=gateway.sol.enabled,
+                conflict=Conflict(gateway.sol.conflict),
+                allow_unencrypted=gateway.sol.allow_unencrypted,
+                scrollback=gateway.sol.scrollback,
+                buffer=gateway.sol.buffer,
+            ),
         )
+        self._hub = ConsoleHub(service.bus, service.requests, service.topics)
+        self._consoles = HubConsoles(self._hub)
         self.gateway = Gateway(make_users(service.loaded), settings=make_settings(service.loaded), fleet=fleet)
         self._add_nodes(config.nodes)
 
@@ -92,7 +104,10 @@ class GatewayApp:
             self._open_listener(served)
         self._listening = True
         logger.info("serving %d nodes on %s", len(self._nodes), ", ".join(config.gateway.listen))
-        await self.gateway.run()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._hub.run(), name="consoles")
+            tasks.create_task(self._consoles.run(), name="console breaks")
+            tasks.create_task(self.gateway.run(), name="gateway")
 
     async def reload(self, loaded: LoadedFleet) -> None:
         """Take over users and nodes; sessions of users and nodes that did not change go on."""
@@ -110,6 +125,7 @@ class GatewayApp:
                 self._remove_node(served)
             else:
                 served.settings = new
+                served.bmc.controller.sol.console = None if new.console is None else self._consoles.of(node_id)
         self._add_nodes(node for node in loaded.fleet.nodes if node.id not in self._nodes)
         for node in loaded.fleet.nodes:
             if self._nodes[node.id].listener is None:
@@ -124,14 +140,18 @@ class GatewayApp:
         target = NodeTarget(
             self.view.node(node.id), bus, service.requests, service.topics, service.fleet.gateway.accept_timeout
         )
+        console = None if node.console is None else self._consoles.of(node.id)
         if node.address is None:
-            return Bmc.create(self.gateway.fleet, node.id, target)
-        return self.gateway.add_target(node.address, target, channel=node.channel)
+            bmc = Bmc.create(self.gateway.fleet, node.id, target)
+            bmc.controller.sol.console = console
+            return bmc
+        return self.gateway.add_target(node.address, target, channel=node.channel, console=console)
 
     def _remove_node(self, served: _Served) -> None:
         node = served.settings
         if served.listener is not None:
             self.gateway.server.stop_listening(served.listener)
+        served.bmc.controller.sol.close("this node is no longer served")
         if node.address is not None:
             self.gateway.remove_target(node.address, channel=node.channel)
         del self._nodes[node.id]

@@ -22,6 +22,8 @@ from ipmi_gateway.controller.event_log import EventLog
 from ipmi_gateway.controller.fru_image import build_image
 from ipmi_gateway.controller.sensors import DISCRETE, AnalogSensor, analog_sensors
 from ipmi_gateway.controller.watchdog import Interrupt, Watchdog, WatchdogAction
+from ipmi_gateway.sol.parameters import SolParameters
+from ipmi_gateway.sol.payload import SolPayload, SolPolicy
 from ipmi_gateway.store import Store
 from ipmi_gateway.targets.base import Origin, RefreshingTarget, Target, TargetError
 
@@ -131,6 +133,8 @@ class Fleet:
     lan: LanFacts = field(default_factory=LanFacts)
     packet_counts: Callable[[], PacketCounts] = PacketCounts
     """What the server has counted, for Get IP/UDP/RMCP Statistics."""
+    sol: SolPolicy = field(default_factory=SolPolicy)
+    """How consoles are served."""
     armed: "set[Controller]" = field(default_factory=set)
     """The controllers that have a timer running."""
 
@@ -166,6 +170,13 @@ class Controller:
         self.boot = BootOptions(fleet.store, self.key, fleet.clock(), fleet.wall())
         self.watchdog = Watchdog()
         self.sel = EventLog(fleet.store, self.key, fleet.sel_capacity, fleet.wall)
+        self.sol = SolPayload(
+            self.label,
+            SolParameters(self.setting, self.keep, allow_unencrypted=fleet.sol.allow_unencrypted),
+            fleet.sol,
+            fleet.clock,
+        )
+        """The node's console; `sol.console` is put in by whoever knows of one."""
         self.sdr_reservation = 0
         """The valid reservation id; 0 when there is none."""
         self.last_sdr_reservation = 0

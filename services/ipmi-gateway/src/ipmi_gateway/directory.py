@@ -13,7 +13,7 @@ MAX_CHANNEL = 11
 """Channels above are reserved or mean something else (section 6.3, table 6-1)."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Listener:
     """One address and port that clients talk to: the gateway's main one, or one of a node of its own."""
 
@@ -24,7 +24,7 @@ class Listener:
     bridging: bool = True
     """Whether Send Message reaches the directory's nodes. Without it only the listener's own controller is reached."""
     public_port: int = 623
-    """The port that clients use to get here (Docker may map it): Activate Payload says it."""
+    """The port that clients use to get here (Docker may map it): Activate Payload says it. 0: the one it listens on."""
 
 
 class Directory:

@@ -23,6 +23,7 @@ from ipmi_gateway.events import Event, LoginFailed
 from ipmi_gateway.server import Server
 from ipmi_gateway.sessions.users import User, Users
 from ipmi_gateway.settings import GatewaySettings
+from ipmi_gateway.sol.console import Console, pyghmi_console
 from ipmi_gateway.targets.base import Target
 from ipmi_gateway.targets.local import LocalTarget
 from ipmi_gateway.targets.pyghmi_target import PyghmiTarget
@@ -59,21 +60,34 @@ class Gateway:
         )
         self.server = Server(self.engine)
 
-    def add_target(self, address: int, target: Target | Any, *, channel: int = 0, node_id: str | None = None) -> Bmc:
+    def add_target(
+        self,
+        address: int,
+        target: Target | Any,
+        *,
+        channel: int = 0,
+        node_id: str | None = None,
+        console: Console | None = None,
+    ) -> Bmc:
         """Serve a machine at (channel, address); returns its controller.
 
         `node_id` names it in logs, user lists and the store; None takes the target's own, or one made from channel
-        and address. Raises `ValueError` where nothing can be at that address, or something is already.
+        and address. `console` is what SOL is connected to; for objects written for pyghmi, None takes their
+        `iohandler`. Raises `ValueError` where nothing can be at that address, or something is already.
         """
         name = node_id or getattr(target, "node_id", None) or f"target-{channel}-{address}"
         machine = target if isinstance(target, Target) else PyghmiTarget(name, target)
         bmc = Bmc.create(self.fleet, name, machine, address=address, channel=channel)
         self.directory.add(channel, address, bmc)
+        bmc.controller.sol.console = console or (None if machine is target else pyghmi_console(target))
         return bmc
 
     def remove_target(self, address: int, *, channel: int = 0) -> None:
         """Stop serving what is at (channel, address). Raises `KeyError` when nothing is."""
+        bmc = self.directory.find(channel, address)
         self.directory.remove(channel, address)
+        if bmc is not None:
+            bmc.controller.sol.close("this node is no longer served")
 
     def listen(self, host: str, port: int, *, public_port: int | None = None, reuse_port: bool = False) -> int:
         """Listen for clients that bridge; returns the port (0 lets the system choose). Raises `OSError`.

@@ -70,6 +70,7 @@ class Server:
         if self._loop is not None:
             self._loop.add_reader(sock, self._readable, sock, listener)
         bound_port: int = sock.getsockname()[1]
+        listener.public_port = listener.public_port or bound_port
         return bound_port
 
     def stop_listening(self, listener: Listener) -> None:

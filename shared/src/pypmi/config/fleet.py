@@ -65,7 +65,7 @@ class SolSettings(Section):
     """Octets of what the machine said before that a new session is shown."""
     public_port: Port | None = None
     """The UDP port that clients dial, where it is mapped to another (containers). null: the one they came by."""
-    buffer: Annotated[int, Field(ge=4096, le=16_777_216)] = 262_144
+    buffer: Annotated[int, Field(ge=4096, le=16_777_216)] = 2_097_152
     """Octets that wait for a slow client before the oldest are dropped."""
 
 

@@ -7,6 +7,7 @@ from ipmi_gateway.commands import (
     dcmi,
     event,
     fru,
+    payload,
     pef,
     sdr,
     sel,
@@ -20,5 +21,5 @@ from ipmi_gateway.commands.registry import Registry
 
 def build_registry(*others: Registry) -> Registry:
     """All commands of this package's modules, and those of `others` (SOL payloads, say)."""
-    modules = (app, boot, chassis, dcmi, event, fru, pef, sdr, sel, sensor, system_info, transport, watchdog)
+    modules = (app, boot, chassis, dcmi, event, fru, payload, pef, sdr, sel, sensor, system_info, transport, watchdog)
     return Registry().include([module.registry for module in modules]).include(others)

@@ -201,6 +201,12 @@ class Endpoint:
             self._pump(now)
         self._set_timer()
 
+    def console_ready(self, now: float) -> None:
+        """The console can take characters again."""
+        if self._held:
+            self._poll(now)
+            self._set_timer()
+
     def finish(self, notice: bytes) -> None:
         """SOL is taken away from this client: say so, in words and by the status bit. Nothing is repeated."""
         self._out_sequence = following(self._out_sequence)
