@@ -1,7 +1,7 @@
 """A simulated relay board on the network, wired to a simulated PC.
 
-    async with SimulatedBoard(era=Era.NEWEST, pc=PC()) as board:
-        ... connect to board.host, board.port; look at board.pc.presses
+async with SimulatedBoard(era=Era.NEWEST, pc=PC()) as board:
+    ... connect to board.host, board.port; look at board.pc.presses
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .framing import Framer, Request
 from .pc import PC, Button
 from .pins import Edge, PinBank
 from .ports import Address, Connection, DevicePort, split_segments
-from .provisioning import blank, provisioned
+from .provisioning import blank_store, provisioned_store
 from .store import Store
 from .uart import BOOT_NOISE, UartBridge
 
@@ -84,9 +84,18 @@ class SimulatedBoard:
         """How often the chip has started."""
         if store is None:
             store = (
-                _provisioned_store(self.era, name, relay_pin, led_pin, reset_pin, pulse_ms, baud, active_low=active_low)
+                provisioned_store(
+                    self.era,
+                    identification=name,
+                    relay_pin=relay_pin,
+                    led_pin=led_pin,
+                    reset_pin=reset_pin,
+                    pulse_ms=pulse_ms,
+                    active_low=active_low,
+                    baud=baud,
+                )
                 if provisioned
-                else blank(self.era)
+                else blank_store(self.era)
             )
         self.store = store
         self._udp = udp
@@ -215,7 +224,7 @@ class SimulatedBoard:
         else:
             self.pc.release(button, edge.time)
 
-    def _pc_power(self, on: bool, _now: float) -> None:  # noqa: FBT001  the PC's callback
+    def _pc_power(self, on: bool, _now: float) -> None:
         self.console.power(on=on)
 
     def _pc_reset(self, _now: float) -> None:
@@ -299,6 +308,11 @@ class SimulatedBoard:
         self.pins.force(_BOOT_GLITCH_PIN, None, self.now)
         self._reschedule()
 
+    def mute_bridge(self) -> None:
+        """Brings on newest's mute bug: as if a bridge connection had broken with bytes in flight."""
+        if self._uart is not None:
+            self._uart.stale_unacked = max(self._uart.stale_unacked, 1)
+
     # -- network --------------------------------------------------------------------------------
 
     def cut_network(self, mode: Network = Network.BLACKHOLE) -> None:
@@ -349,7 +363,7 @@ class SimulatedBoard:
         self._make_room()
         return True
 
-    def _ended(self, connection: Connection, clean: bool) -> None:  # noqa: FBT001  a callback
+    def _ended(self, connection: Connection, clean: bool) -> None:
         self._strays.discard(connection)
         if connection is self._command:
             self._command = None
@@ -544,26 +558,3 @@ class SimulatedBoard:
             return False
         self._ports[1].sendto(data, self._bridge_peer)
         return True
-
-
-def _provisioned_store(
-    era: Era,
-    name: str,
-    relay_pin: int,
-    led_pin: int,
-    reset_pin: int | None,
-    pulse_ms: int,
-    baud: int,
-    *,
-    active_low: bool,
-) -> Store:
-    return provisioned(
-        era,
-        identification=name,
-        relay_pin=relay_pin,
-        led_pin=led_pin,
-        reset_pin=reset_pin,
-        pulse_ms=pulse_ms,
-        active_low=active_low,
-        baud=baud,
-    )

@@ -25,6 +25,7 @@ MAX_PORT: Final = 65535
 
 
 def config_dump(fw: Firmware, _line: Line, _now: float) -> str:
+    """`cd`: lists the store."""
     lines = []
     for key, value in fw.store.entries:
         text = f"{key}={value}"
@@ -52,6 +53,7 @@ def _indexes(line: Line) -> tuple[int, int]:
 
 
 def query_string(fw: Firmware, line: Line, _now: float) -> str:
+    """`cqs`: one entry as text."""
     name = line.word(1)
     if name is None:
         return "missing variable name\n"
@@ -60,6 +62,7 @@ def query_string(fw: Firmware, line: Line, _now: float) -> str:
 
 
 def query_int(fw: Firmware, line: Line, _now: float) -> str:
+    """`cqi`: one entry as a number; without a name it answers nothing at all."""
     name = line.word(1)
     if name is None:
         return ""  # really: not one byte
@@ -68,6 +71,7 @@ def query_int(fw: Firmware, line: Line, _now: float) -> str:
 
 
 def config_set(fw: Firmware, line: Line, _now: float) -> str:
+    """`cs`: writes one entry; running settings change at the next boot."""
     name, index1, index2, value = line.word(1), line.sint(2), line.sint(3), line.rest(4)
     if name is None or index1 is None or index2 is None or value is None:
         return SET_USAGE
@@ -79,6 +83,7 @@ def config_set(fw: Firmware, line: Line, _now: float) -> str:
 
 
 def config_delete(fw: Firmware, line: Line, _now: float) -> str:
+    """`cde`: deletes an entry, or all that begin with a name."""
     name = line.word(1)
     if name is None:
         return "missing variable name\n"
@@ -93,6 +98,7 @@ def config_delete(fw: Firmware, line: Line, _now: float) -> str:
 
 
 def identification(fw: Firmware, line: Line, _now: float) -> str:
+    """`id`: shows or sets the identification text."""
     text = line.rest(1)
     if text is not None:
         try:
@@ -123,10 +129,12 @@ def _flags(fw: Firmware, line: Line, *, on: bool) -> str:
 
 
 def flag_set(fw: Firmware, line: Line, _now: float) -> str:
+    """`fs`: sets a device flag, or lists them."""
     return _flags(fw, line, on=True)
 
 
 def flag_unset(fw: Firmware, line: Line, _now: float) -> str:
+    """`fu`: clears a device flag, or lists them."""
     return _flags(fw, line, on=False)
 
 
@@ -157,10 +165,12 @@ def _port(fw: Firmware, line: Line, key: str, default: int) -> str:
 
 
 def bridge_port(fw: Firmware, line: Line, _now: float) -> str:
+    """`bp`: the console bridge's port, from the next boot on."""
     return _port(fw, line, "bridge.port", 0)
 
 
 def command_port(fw: Firmware, line: Line, _now: float) -> str:
+    """`cp`: the command port, from the next boot on."""
     return _port(fw, line, "cmd.port", 24)
 
 
@@ -170,6 +180,7 @@ def _uart(line: Line) -> int | None:
 
 
 def uart_baud(fw: Firmware, line: Line, _now: float) -> str:
+    """`ub`: baud rate."""
     uart = _uart(line)
     if uart is None:
         return "> usage uart-baudrate <uart [0|1]> <baud rate>\n"
@@ -183,6 +194,7 @@ def uart_baud(fw: Firmware, line: Line, _now: float) -> str:
 
 
 def uart_data_bits(fw: Firmware, line: Line, _now: float) -> str:
+    """`ud`: data bits."""
     uart = _uart(line)
     if uart is None:
         return "> usage uart-data-bits <uart [0|1]> <data bits>\n"
@@ -198,6 +210,7 @@ def uart_data_bits(fw: Firmware, line: Line, _now: float) -> str:
 
 
 def uart_stop_bits(fw: Firmware, line: Line, _now: float) -> str:
+    """`us`: stop bits."""
     uart = _uart(line)
     if uart is None:
         return "> usage uart-stop-bits <uart [1|2]> <stop bits>\n"
@@ -213,6 +226,7 @@ def uart_stop_bits(fw: Firmware, line: Line, _now: float) -> str:
 
 
 def uart_parity(fw: Firmware, line: Line, _now: float) -> str:
+    """`up`: parity."""
     uart = _uart(line)
     if uart is None:
         return "> usage uart-parity <uart [0|1]> <parity>\n"
@@ -238,6 +252,7 @@ def _stored(fw: Firmware, key: str, default: int) -> int:
 
 
 def wlan_mode(fw: Firmware, line: Line, _now: float) -> str | Outcome:
+    """`wm`: shows or changes the WLAN mode; a change restarts the link."""
     from .firmware import Action, Outcome
 
     word = line.word(1)
@@ -255,6 +270,7 @@ def wlan_mode(fw: Firmware, line: Line, _now: float) -> str | Outcome:
 
 
 def wlan_client(fw: Firmware, line: Line, _now: float) -> str:
+    """`wcc`: network name and key, in clear text."""
     ssid, password = line.word(1), line.word(2)
     if ssid is not None and password is not None:
         if len(password) < MIN_PASSWORD:
@@ -267,6 +283,7 @@ def wlan_client(fw: Firmware, line: Line, _now: float) -> str:
 
 
 def wlan_ap(fw: Firmware, line: Line, _now: float) -> str:
+    """`wac`: the own access point's settings."""
     ssid, password, channel = line.word(1), line.word(2), line.uint(3)
     if ssid is not None and password is not None and channel is not None:
         if not 1 <= channel <= MAX_CHANNEL:
@@ -309,10 +326,12 @@ def _trigger(fw: Firmware, line: Line, key: str, what: str, bad: str) -> str:
 
 
 def status_trigger(fw: Firmware, line: Line, _now: float) -> str:
+    """`gss`: pin that is triggered by every command."""
     return _trigger(fw, line, "status", "status", "status")
 
 
 def assoc_trigger(fw: Firmware, line: Line, _now: float) -> str:
+    """`gas`: pin that is triggered when the WLAN comes up."""
     return _trigger(fw, line, "assoc", "wlan association", "association")
 
 

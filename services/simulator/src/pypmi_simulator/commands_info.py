@@ -25,23 +25,23 @@ _HTTP_SET: Final = re.compile(r"/set\?io=(\d+)&pin=(\d+)&value=(\d+)")
 
 
 def quit_session(_fw: Firmware, _line: Line, _now: float) -> Outcome:
+    """`q`: the device resets the connection."""
     from .firmware import Action, Outcome
 
     return Outcome(b"> disconnect\n", Action.DISCONNECT)
 
 
 def reset(_fw: Firmware, _line: Line, _now: float) -> Outcome:
+    """`r`: the chip restarts once the client has closed."""
     from .firmware import Action, Outcome
 
     return Outcome(b"> reset\n", Action.RESET)
 
 
 def help_text(fw: Firmware, line: Line, _now: float) -> str:
+    """`?`: the commands."""
     names = [
-        entry[0]
-        for module in (commands_io, commands_config)
-        for entry in module.COMMANDS
-        if fw.era in entry[2]
+        entry[0] for module in (commands_io, commands_config) for entry in module.COMMANDS if fw.era in entry[2]
     ] + [entry[0] for entry in COMMANDS if fw.era in entry[2]]
     if fw.era is not Era.NEWEST:
         return "".join(f"> {short}/{long}: {long.replace('-', ' ')}\n" for short, long in names)
@@ -56,6 +56,7 @@ def help_text(fw: Firmware, line: Line, _now: float) -> str:
 
 
 def stats(fw: Firmware, _line: Line, _now: float) -> str:
+    """`s`: firmware, memory, cause of the last reset."""
     date = TRAITS[fw.era].firmware_date
     if fw.era is Era.OLD:
         return (
@@ -68,7 +69,8 @@ def stats(fw: Firmware, _line: Line, _now: float) -> str:
     commit = "6dbfdbf" if fw.era is Era.NEWEST else "9b22cb8"
     return (
         f"> firmware\n>   date: {date}\n>   git commit: {commit}\n>\n> heap:\n"
-        ">   free: current: 30208, min: 29824, max: 31000\n>\n> stack:\n>   size: 4096, painted: 3968, not painted: 128\n"
+        ">   free: current: 30208, min: 29824, max: 31000\n>\n> stack:\n"
+        ">   size: 4096, painted: 3968, not painted: 128\n"
         ">   currently used: 416/10%, max used: 1248/30%, unused: 2848/69%\n>\n> system\n>   id: a1:b2:c3\n"
         f">   cpu frequency: 80 MHz\n>   SDK version: 2.2.0-dev(9422289)\n>   reset cause: {_cause(fw)}\n"
     )
@@ -84,6 +86,7 @@ def _clock(seconds: float) -> tuple[int, int, int, int, int]:
 
 
 def stats_time(fw: Firmware, _line: Line, now: float) -> str:
+    """`st`: uptime."""
     up = fw.uptime(now)
     day, hour, minute, second, milli = _clock(up)
     micros = int(up * 1e6)
@@ -109,6 +112,7 @@ def stats_time(fw: Firmware, _line: Line, now: float) -> str:
 
 
 def stats_counters(fw: Firmware, _line: Line, now: float) -> str:
+    """`sc`: counters, of commands among others."""
     counters, ticks = fw.counters, int(fw.uptime(now) * 100)
     text = (
         f"> INTERRUPTS\n>   nonmaskable:   0, while masked: 0\n>\n> TIMERS\n>   fast: {ticks}, slow: {ticks // 10}\n"
@@ -125,6 +129,7 @@ def stats_counters(fw: Firmware, _line: Line, now: float) -> str:
 
 
 def stats_wlan(fw: Firmware, _line: Line, _now: float) -> str:
+    """`sw`: WLAN state, with the key in clear text."""
     ssid = fw.store.get("wlan.client.ssid") or ""
     password = fw.store.get("wlan.client.passwd") or ""
     if fw.era is Era.NEWEST:
@@ -141,11 +146,14 @@ def stats_wlan(fw: Firmware, _line: Line, _now: float) -> str:
 
 
 def stats_uart(_fw: Firmware, _line: Line, _now: float) -> str:
-    row = "rx: {0:8d}, tx: {0:8d}, RX posted: {0:4d}, max: {0:4d}, skipped: {0:4d}, TX posted: {0:4d}, max: {0:4d}, skipped: {0:4d}"
-    return "> * spurious interrupts: 0\n" + "".join(f"> {uart} {row.format(0)}\n" for uart in (0, 1))
+    """`su`: UART counters."""
+    posted = f"posted: {0:4d}, max: {0:4d}, skipped: {0:4d}"
+    row = f"rx: {0:8d}, tx: {0:8d}, RX {posted}, TX {posted}"
+    return "> * spurious interrupts: 0\n" + "".join(f"> {uart} {row}\n" for uart in (0, 1))
 
 
 def stats_flash(fw: Firmware, _line: Line, _now: float) -> str:
+    """`sf`: flash layout."""
     size = "4096 kib / 4 MiB" if fw.era is Era.NEWEST else "1024 kib / 1 MiB"
     return (
         f"> spi flash id: 001640c8, manufacturer: GigaDevice, speed: 40 MHz, size: {size}\n>\n"
@@ -154,6 +162,7 @@ def stats_flash(fw: Firmware, _line: Line, _now: float) -> str:
 
 
 def stats_lwip(fw: Firmware, _line: Line, _now: float) -> str:
+    """`sl`: network counters."""
     return (
         f"> LWIP\n>  tcp received packets: {fw.counters.tcp:6d}, bytes: 0\n"
         f">  udp received packets: {fw.counters.udp:6d}, bytes: 0\n"
@@ -162,6 +171,7 @@ def stats_lwip(fw: Firmware, _line: Line, _now: float) -> str:
 
 
 def stats_i2c(_fw: Firmware, _line: Line, _now: float) -> str:
+    """`si`: I2C counters."""
     return "> i2c sda stucks: 0\n> i2c bus locks: 0\n> i2c multiplexer found: no\n> i2c buses: 1\n"
 
 
@@ -169,16 +179,19 @@ def stats_i2c(_fw: Firmware, _line: Line, _now: float) -> str:
 
 
 def log_display(fw: Firmware, _line: Line, _now: float) -> str:
+    """`l`: the log."""
     return fw.log or "<log empty>\n"
 
 
 def log_clear(fw: Firmware, line: Line, now: float) -> str:
+    """`lc`: the log, which is empty then."""
     text = log_display(fw, line, now)
     fw.log = ""
     return text
 
 
 def log_write(fw: Firmware, line: Line, _now: float) -> str:
+    """`lw`: a line into the log."""
     text = line.rest(1)
     if text is not None:
         fw.write_log(text[:63] + "\n")
@@ -189,6 +202,7 @@ def log_write(fw: Firmware, line: Line, _now: float) -> str:
 
 
 def sequencer_clear(fw: Firmware, _line: Line, _now: float) -> str:
+    """`sec`: formats the sequencer's flash area."""
     if fw.era is Era.OLD:
         return "> sequencer-clear: failed\n"  # broken from April to September 2019
     fw.sequencer.clear()
@@ -196,6 +210,7 @@ def sequencer_clear(fw: Firmware, _line: Line, _now: float) -> str:
 
 
 def sequencer_add(fw: Firmware, line: Line, _now: float) -> str:
+    """`sea`: sets an entry."""
     start, io, pin, value, duration = line.sint(1), line.sint(2), line.sint(3), line.uint(4), line.uint(5)
     if start is None or io is None or pin is None or value is None or duration is None:
         return "> usage: sequencer-set index io pin value duration_ms\n"
@@ -211,6 +226,7 @@ def sequencer_add(fw: Firmware, line: Line, _now: float) -> str:
 
 
 def sequencer_remove(fw: Firmware, line: Line, _now: float) -> str:
+    """`ser`: removes an entry."""
     index = line.uint(1)
     if index is None:
         return "> usage: sequencer-remove index\n"
@@ -224,6 +240,7 @@ def _step_row(index: int, step: Step) -> str:
 
 
 def sequencer_list(fw: Firmware, line: Line, _now: float) -> str:
+    """`sel`: up to 20 entries."""
     index = line.uint(1)
     if index is not None:
         fw.sequencer_listed = index
@@ -238,6 +255,7 @@ def sequencer_list(fw: Firmware, line: Line, _now: float) -> str:
 
 
 def sequencer_start(fw: Firmware, line: Line, now: float) -> str:
+    """`ses`: plays; says so also when nothing will be played."""
     start, repeats = line.uint(1), line.uint(2)
     if start is None or repeats is None:
         return "> usage: sequencer-play start_entry repeats\n"
@@ -246,11 +264,13 @@ def sequencer_start(fw: Firmware, line: Line, now: float) -> str:
 
 
 def sequencer_stop(fw: Firmware, _line: Line, _now: float) -> str:
+    """`set`: stops, and leaves the pins as they are."""
     fw.sequencer.stop()
     return "> sequencer stopped\n"
 
 
 def stats_sequencer(fw: Firmware, _line: Line, now: float) -> str:
+    """`ss`: state of the sequencer."""
     sequencer = fw.sequencer
     running = sequencer.repeats > 0
     text = (
@@ -270,6 +290,7 @@ def stats_sequencer(fw: Firmware, _line: Line, now: float) -> str:
 
 
 def uart_write(fw: Firmware, line: Line, _now: float) -> str:
+    """`uw`: text to the UART."""
     uart, text = line.uint(1), line.rest(2)
     if uart is None or text is None:
         return "> usage: uart-write <uart id> <text>\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Final
 
 from .eras import LOW_MODE_TITLE, MODE_TITLE, PIN_FLAG_WORD, TRAITS, Era, Expander, LowMode, Mode, PinFlag
@@ -34,7 +35,7 @@ _DIRECTION_WORD: Final = {0: "none", 1: "down", 2: "up"}
 _I2C: Final = {"sda": 1, "scl": 2}
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """The reply of a command that ends early."""
 
 
@@ -45,10 +46,10 @@ def _on_off(value: int) -> str:
 def _io(fw: Firmware, line: Line, usage: str) -> tuple[int, Expander]:
     io = line.uint(1)
     if io is None:
-        raise _Refused(usage)
+        raise _RefusedError(usage)
     ios = TRAITS[fw.era].ios
     if io >= len(ios):
-        raise _Refused(f"invalid io {io}\n")
+        raise _RefusedError(f"invalid io {io}\n")
     return io, ios[io]
 
 
@@ -56,9 +57,9 @@ def _io_pin(fw: Firmware, line: Line, usage: str, pin_usage: str, out_of_range: 
     io, expander = _io(fw, line, usage)
     pin = line.uint(2)
     if pin is None:
-        raise _Refused(pin_usage)
+        raise _RefusedError(pin_usage)
     if pin >= expander.pins:
-        raise _Refused(out_of_range)
+        raise _RefusedError(out_of_range)
     return io, expander, pin
 
 
@@ -73,11 +74,10 @@ def _elsewhere(fw: Firmware, expander: Expander, verb: str) -> str:
 
 
 def io_read(fw: Firmware, line: Line, now: float) -> str:
+    """`ir`: reads a pin (5.3)."""
     try:
-        io, expander, number = _io_pin(
-            fw, line, "io-read: <io> <pin>\n", "get: <io> <pin>\n", "io pin out of range\n"
-        )
-    except _Refused as reply:
+        io, expander, number = _io_pin(fw, line, "io-read: <io> <pin>\n", "get: <io> <pin>\n", "io pin out of range\n")
+    except _RefusedError as reply:
         return str(reply)
     if io:
         text = _elsewhere(fw, expander, "read from")
@@ -96,9 +96,10 @@ def io_read(fw: Firmware, line: Line, now: float) -> str:
 
 
 def io_write(fw: Firmware, line: Line, now: float) -> str:
+    """`iw`: writes a pin; a missing or bad value writes 0 (5.4)."""
     try:
         io, expander, number = _io_pin(fw, line, WRITE_USAGE, WRITE_USAGE, "invalid pin\n")
-    except _Refused as reply:
+    except _RefusedError as reply:
         return str(reply)
     value = line.uint(3) or 0
     if io:
@@ -116,9 +117,10 @@ def io_write(fw: Firmware, line: Line, now: float) -> str:
 
 
 def io_trigger(fw: Firmware, line: Line, now: float) -> str:
+    """`it`: triggers a pin; on a timer pin, the pulse (5.5)."""
     try:
         io, expander, number = _io_pin(fw, line, TRIGGER_USAGE, TRIGGER_USAGE, "invalid pin\n")
-    except _Refused as reply:
+    except _RefusedError as reply:
         return str(reply)
     action = line.word(3)
     if action not in TRIGGERS:
@@ -231,36 +233,38 @@ def dump(fw: Firmware, now: float, only_io: int | None = None, only_pin: int | N
 
 
 def io_mode(fw: Firmware, line: Line, now: float) -> str:
+    """`im`: shows or configures pins (5.1)."""
     if line.uint(1) is None:
         return dump(fw, now)
     try:
         io, expander = _io(fw, line, "")
         if not expander.detected:
-            raise _Refused(f"io {io} not detected\n")
+            raise _RefusedError(f"io {io} not detected\n")
         number = line.uint(2)
         if number is None:
             return dump(fw, now, io)
         if number >= expander.pins:
-            raise _Refused("io pin out of range\n")
+            raise _RefusedError("io pin out of range\n")
         word = line.word(3)
         if word is None:
             return dump(fw, now, io, number)
-        return _configure(fw, line, now, io, number, word)
-    except _Refused as reply:
+        return _configure(fw, line, now, (io, number), word)
+    except _RefusedError as reply:
         return str(reply)
 
 
-def _configure(fw: Firmware, line: Line, now: float, io: int, number: int, word: str) -> str:
+def _configure(fw: Firmware, line: Line, now: float, place: tuple[int, int], word: str) -> str:
+    io, number = place
     traits = TRAITS[fw.era]
     mode = next((mode for mode in traits.modes if mode.word == word), None)
     if mode is None:
-        raise _Refused("invalid mode, available modes: " + "/".join(m.word for m in traits.modes) + "\n")
+        raise _RefusedError("invalid mode, available modes: " + "/".join(m.word for m in traits.modes) + "\n")
     if fw.store.locked:
-        raise _Refused("config write failure (open)\n")
+        raise _RefusedError("config write failure (open)\n")
     if mode is Mode.AINPUT and io == 0:
-        raise _Refused("analog input mode invalid for this io\n")
+        raise _RefusedError("analog input mode invalid for this io\n")
     if mode not in _LOW or io != 0:
-        raise _Refused("unsupported io mode\n")  # not simulated: nothing of the kind is on a relay board
+        raise _RefusedError("unsupported io mode\n")  # not simulated: nothing of the kind is on a relay board
     pin = fw.pins.pins[number]
     prefix = f"io.{io}.{number}."
     put: dict[str, str | int] = {prefix + "mode": int(mode), prefix + "llmode": int(_LOW[mode])}
@@ -268,7 +272,7 @@ def _configure(fw: Firmware, line: Line, now: float, io: int, number: int, word:
     try:
         fw.store.commit(prefix=prefix, put=None if mode is Mode.DISABLED else put)
     except StoreError as error:
-        raise _Refused(f"config write failure ({error})\n") from error
+        raise _RefusedError(f"config write failure ({error})\n") from error
     fw.pins.set_mode(pin, mode, _LOW[mode], now)
     try:
         fw.pins.initialise(pin, now)
@@ -283,25 +287,25 @@ def _arguments(fw: Firmware, line: Line, pin: Pin, mode: Mode, prefix: str) -> d
         case Mode.TIMER:
             word, speed = line.word(4), line.uint(5)
             if word is None:
-                raise _Refused(TIMER_USAGE)
+                raise _RefusedError(TIMER_USAGE)
             if word not in _DIRECTION:
-                raise _Refused(f"{word}: timer direction invalid\n")
+                raise _RefusedError(f"{word}: timer direction invalid\n")
             if speed is None:
-                raise _Refused(TIMER_USAGE)
+                raise _RefusedError(TIMER_USAGE)
             if speed < MIN_SPEED:
-                raise _Refused(f"timer: speed too small: must be >= {MIN_SPEED} ms\n")
+                raise _RefusedError(f"timer: speed too small: must be >= {MIN_SPEED} ms\n")
             pin.direction, pin.speed = _DIRECTION[word], clamp_speed(speed)
             return {prefix + "timer.direction": pin.direction, prefix + "timer.delay": speed}
         case Mode.I2C:
             side = line.word(4)
             if side not in _I2C:
-                raise _Refused("i2c: <pin mode>=sda|scl\n")
+                raise _RefusedError("i2c: <pin mode>=sda|scl\n")
             pin.i2c = _I2C[side]
             return {prefix + "i2c.pinmode": pin.i2c}
         case Mode.COUNTER if fw.era is not Era.NEWEST:
             debounce = line.uint(4)
             if debounce is None:
-                raise _Refused("counter: <debounce ms>\n")
+                raise _RefusedError("counter: <debounce ms>\n")
             pin.speed = clamp_speed(debounce)
             return {prefix + "counter.debounce": debounce}
         case _:
@@ -314,7 +318,7 @@ def _arguments(fw: Firmware, line: Line, pin: Pin, mode: Mode, prefix: str) -> d
 def _change_flag(fw: Firmware, line: Line, now: float, *, on: bool) -> str:
     try:
         io, _, number = _io_pin(fw, line, FLAG_USAGE, FLAG_USAGE, "invalid pin\n")
-    except _Refused as reply:
+    except _RefusedError as reply:
         return str(reply)
     word = line.word(3)
     flag = PinFlag.NONE
@@ -333,25 +337,26 @@ def _change_flag(fw: Firmware, line: Line, now: float, *, on: bool) -> str:
     except PinError:
         pin.flags = saved
         return "cannot enable this flag\n"
-    try:
+    with contextlib.suppress(StoreError):  # the firmware does not look at the outcome
         fw.store.commit(put={f"io.{io}.{number}.flags": int(pin.flags)})
-    except StoreError:
-        pass  # the firmware does not look at the outcome
     return f"flags for pin {io}/{number}:{_flag_words(fw, pin)}\n"
 
 
 def set_flag(fw: Firmware, line: Line, now: float) -> str:
+    """`isf`: sets a pin flag, stores it and initialises the pin again (5.6)."""
     return _change_flag(fw, line, now, on=True)
 
 
 def clear_flag(fw: Firmware, line: Line, now: float) -> str:
+    """`icf`: the same, clearing it."""
     return _change_flag(fw, line, now, on=False)
 
 
 def set_mask(fw: Firmware, line: Line, now: float) -> str:
+    """`ism`: writes several pins at once (5.2)."""
     try:
         io, expander = _io(fw, line, MASK_USAGE)
-    except _Refused as reply:
+    except _RefusedError as reply:
         return str(reply)
     mask, levels = line.uint(2), line.uint(3)
     if mask is None or levels is None:
@@ -370,29 +375,27 @@ def _suspended(fw: Firmware, line: Line) -> tuple[int, int]:
 
 
 def suspend(fw: Firmware, line: Line, now: float) -> str:
+    """`ios`: logical off, and deaf from then on (5.2)."""
     try:
         io, number = _suspended(fw, line)
-    except _Refused as reply:
+    except _RefusedError as reply:
         return str(reply)
     if io == 0:
         pin = fw.pins.pins[number]
         for action in ("stop", "off"):
-            try:
+            with contextlib.suppress(PinError):  # not all modes know all actions; the firmware ignores it
                 fw.pins.trigger(pin, action, now)
-            except PinError:
-                pass  # not all modes know all actions; the firmware ignores it
-        try:
+        with contextlib.suppress(PinError):  # an input can be suspended too
             fw.pins.write(pin, 0, now)
-        except PinError:
-            pass  # an input can be suspended too
         pin.suspended = True
     return f"i/o {io}/{number} suspended\n"
 
 
 def resume(fw: Firmware, line: Line, _now: float) -> str:
+    """`ior`: undoes `ios`."""
     try:
         io, number = _suspended(fw, line)
-    except _Refused as reply:
+    except _RefusedError as reply:
         return str(reply)
     if io == 0:
         fw.pins.pins[number].suspended = False

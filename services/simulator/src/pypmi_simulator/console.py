@@ -64,6 +64,7 @@ class EchoConsole(Console):
     """Sends back every byte, power or not: for tests and measurements of the path."""
 
     def feed(self, data: bytes) -> None:
+        """Bytes arrive."""
         super().feed(data)
         self.output(data)
 
@@ -76,6 +77,7 @@ class RecordingConsole(Console):
         self.data = bytearray()
 
     def feed(self, data: bytes) -> None:
+        """Bytes arrive."""
         super().feed(data)
         self.data += data
 
@@ -101,6 +103,7 @@ class ShellConsole(Console):
         self._break = False
 
     def power(self, *, on: bool) -> None:
+        """Power on or off."""
         self._up = False
         self._line.clear()
         if on:
@@ -110,15 +113,18 @@ class ShellConsole(Console):
             )
 
     def running(self) -> None:
+        """The operating system is up."""
         self._up = True
         self.output(f"[    1.234567] systemd[1]: Reached target multi-user.\r\n{self.hostname} ttyS0\r\n".encode())
         self._prompt()
 
     def send_break(self) -> None:
+        """A break arrives."""
         super().send_break()
         self._break = self._up
 
     def feed(self, data: bytes) -> None:
+        """Bytes arrive."""
         super().feed(data)
         if not self._up:
             return
@@ -217,6 +223,7 @@ class ProcessConsole(Console):
         return self._process is not None and self._process.poll() is None
 
     def running(self) -> None:
+        """The operating system is up."""
         self._stop()
         master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", *self._size, 0, 0))
@@ -237,10 +244,12 @@ class ProcessConsole(Console):
         self._master = master
         self.resume()
 
-    def power(self, *, on: bool) -> None:
+    def power(self, *, on: bool) -> None:  # noqa: ARG002  on or off, it starts anew
+        """Power on or off."""
         self._stop()
 
     def feed(self, data: bytes) -> None:
+        """Bytes arrive."""
         super().feed(data)
         if self._master < 0:
             return
@@ -263,11 +272,13 @@ class ProcessConsole(Console):
             loop.remove_writer(self._master)
 
     def resume(self) -> None:
+        """The line has room again."""
         if self._master >= 0 and not self._reading:
             self._reading = True
             asyncio.get_running_loop().add_reader(self._master, self._readable)
 
     def pause(self) -> None:
+        """The line is full."""
         if self._reading:
             self._reading = False
             asyncio.get_running_loop().remove_reader(self._master)
@@ -298,6 +309,7 @@ class ProcessConsole(Console):
             self._process = None
 
     def close(self) -> None:
+        """Ends what runs."""
         self._stop()
 
 
@@ -327,16 +339,20 @@ class FloodConsole(Console):
         return f"{line:010d} {'abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOP'[:51]}\r\n".encode()
 
     def running(self) -> None:
+        """The operating system is up."""
         self.resume()
 
-    def power(self, *, on: bool) -> None:
+    def power(self, *, on: bool) -> None:  # noqa: ARG002  on or off, it starts anew
+        """Power on or off."""
         self.pause()
 
     def resume(self) -> None:
+        """The line has room again."""
         self._paused = False
         self._schedule()
 
     def pause(self) -> None:
+        """The line is full."""
         self._paused = True
 
     def _schedule(self) -> None:
@@ -357,6 +373,7 @@ class FloodConsole(Console):
             self._schedule()
 
     def close(self) -> None:
+        """Ends what runs."""
         self._paused = True
         if self._task is not None:
             self._task.cancel()

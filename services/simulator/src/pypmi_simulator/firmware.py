@@ -6,6 +6,7 @@ This module holds the state and the way of a command; what the commands do is in
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -179,15 +180,13 @@ class Firmware:
                 pin.speed, pin.direction = clamp_speed(speed), direction & 3
         if pin.mode is Mode.I2C:
             pin.i2c = self._stored(f"io.0.{number}.i2c.pinmode", 1)
-        try:
+        with contextlib.suppress(PinError):  # nobody listens at boot; the pin stays as it is
             self.pins.initialise(pin, now)
             auto = bool(pin.flags & PinFlag.AUTOSTART)
             if pin.mode is Mode.DOUTPUT:
                 self.pins.trigger(pin, "on" if auto else "off", now)
             elif pin.mode is Mode.TIMER:
                 self.pins.trigger(pin, "start" if auto else "stop", now)
-        except PinError:
-            pass  # nobody listens at boot; the pin stays as it is
 
     # -- one command ----------------------------------------------------------------------------
 
@@ -224,10 +223,8 @@ class Firmware:
 
     def _trigger_quietly(self, io: int, number: int, now: float) -> None:
         if io == 0 and 0 <= number < len(self.pins.pins):
-            try:
+            with contextlib.suppress(PinError):  # the firmware passes no place for the message
                 self.pins.trigger(self.pins.pins[number], "on", now)
-            except PinError:
-                pass  # the firmware passes no place for the message
 
     def advance(self, now: float) -> None:
         """Does what is due by `now`: ends of pulses, steps of the sequencer."""
@@ -235,10 +232,8 @@ class Firmware:
             self.pins.advance(step)
             write = self.sequencer.step(step)
             if write is not None and write.io == 0 and write.pin < len(self.pins.pins):
-                try:
+                with contextlib.suppress(PinError):  # entries are not checked
                     self.pins.write(self.pins.pins[write.pin], write.value, step)
-                except PinError:
-                    pass  # entries are not checked
         self.pins.advance(now)
 
     def deadline(self) -> float | None:

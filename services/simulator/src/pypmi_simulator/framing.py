@@ -154,11 +154,7 @@ class Framer:
 
     def _looks_packed(self) -> bool:
         head = self._buffer[:4]
-        return (
-            len(self._buffer) >= HEADER_SIZE
-            and head[0] == SOH
-            and int.from_bytes(head[2:4], "little") == PACKET_ID
-        )
+        return len(self._buffer) >= HEADER_SIZE and head[0] == SOH and int.from_bytes(head[2:4], "little") == PACKET_ID
 
     def _begin_packet(self, now: float) -> Request | None:
         length = int.from_bytes(self._buffer[4:6], "little")

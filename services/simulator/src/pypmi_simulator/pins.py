@@ -5,6 +5,7 @@ Sans-IO: time is an argument (seconds, any monotonic origin). Reference sections
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import deque
 from collections.abc import Callable
@@ -67,6 +68,7 @@ class Pin:
 
     @property
     def invert(self) -> bool:
+        """Levels are swapped, for reading and writing."""
         return bool(self.flags & PinFlag.INVERT)
 
 
@@ -290,10 +292,8 @@ class PinBank:
                 return
             end, pin = min(due, key=lambda item: item[0])
             up = pin.running == 2
-            try:
+            with contextlib.suppress(PinError):  # the firmware does not look either
                 self._write(pin, int(up), end)
-            except PinError:
-                pass  # the firmware does not look either
             if pin.flags & PinFlag.REPEAT:
                 pin.running = 1 if up else 2
                 pin.delay, pin.since = pin.speed, self._tick(end)

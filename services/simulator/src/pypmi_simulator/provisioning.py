@@ -11,12 +11,12 @@ BRIDGE_PORT: Final = 23
 _DOWN, _UP = 1, 2
 
 
-def blank(era: Era) -> Store:
+def blank_store(era: Era) -> Store:
     """An erased configuration sector."""
     return Store(first_key_bug=TRAITS[era].first_key_bug)
 
 
-def provisioned(
+def provisioned_store(
     era: Era,
     *,
     identification: str = "",
@@ -31,7 +31,7 @@ def provisioned(
 
     For an active-low relay the timer is `down` with `invert`, or `up` in 2019, which has no `invert`.
     """
-    store = blank(era)
+    store = blank_store(era)
     traits = TRAITS[era]
     if traits.first_key_bug:  # the recipe's two `id x`: the first one is lost to the bug
         store.commit(put={"identification": "x"})

@@ -26,8 +26,12 @@ _IAC: Final = 0xFF
 class Client(Protocol):
     """What the bridge needs of the TCP client."""
 
-    def send(self, data: bytes) -> None: ...
-    def unacknowledged(self) -> int: ...
+    def send(self, data: bytes) -> None:
+        """Sends bytes."""
+
+    def unacknowledged(self) -> int:
+        """How many of them the peer has not acknowledged yet."""
+        ...
 
 
 class UartBridge:
