@@ -34,7 +34,10 @@ NO_POWER_LIMIT = 0x80
 """Completion code of Get Power Limit."""
 _VERSION = bytes((1, 5, 2))
 """Conformance 1.5, parameter revision 2."""
-_ROLLOVER, _RECORD_FLUSH = 0x8000, 0x2000
+_ROLLOVER, _RECORD_FLUSH = 0x8000, 0x1000
+_ASSET_TAG_AND_GUID = 0x05
+_NO_LIMIT = bytes(13)
+"""Reserved, exception action, limit, correction time, reserved, sampling period: all nothing."""
 _NO_CHANNEL = 0xFF
 _SYSTEM_STATISTICS, _ENHANCED_STATISTICS = 0x01, 0x02
 _MEASURING = 0x40
@@ -82,7 +85,7 @@ def get_capabilities(request: Request, data: bytes) -> bytes:
     entries = min(request.bmc.controller.sel.capacity, 0x0FFF)
     parameters = {
         1: bytes((0, int(measures), 0)),
-        2: struct.pack("<HBBB", _ROLLOVER | _RECORD_FLUSH | entries, 0, 0, 1),
+        2: struct.pack("<HBBB", _ROLLOVER | _RECORD_FLUSH | entries, _ASSET_TAG_AND_GUID, 0, 1),
         3: bytes((request.bmc.address if measures else 0, 0)),
         4: bytes((LAN_CHANNEL, _NO_CHANNEL, _NO_CHANNEL)),
         5: bytes(1),
@@ -119,7 +122,8 @@ def get_power_reading(request: Request, data: bytes) -> bytes:
 def get_power_limit(request: Request, data: bytes) -> bytes:  # noqa: ARG001 - all handlers are called alike
     """Get Power Limit (DCMI section 6.6.2): none is set, and none can be."""
     _measuring(request)
-    raise CompletionError(NO_POWER_LIMIT)
+    # ipmitool wants the whole answer behind this code too.
+    raise CompletionError(NO_POWER_LIMIT, bytes((GROUP,)) + _NO_LIMIT)
 
 
 def _chunk(text: bytes, data: bytes, size: int) -> bytes:

@@ -4,6 +4,7 @@ import struct
 from collections.abc import Callable
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address
+from string import hexdigits
 
 from ipmi_gateway.bmc import LanFacts
 from ipmi_gateway.codes import CURRENT_CHANNEL, Code, NetFn, Privilege
@@ -25,6 +26,7 @@ _IPV6_TOO = 0x02
 _DUAL_STACK = 0x02
 _COMMUNITY_SIZE = 18
 _SUITE_SLOTS = 16
+_MAC_SIZE = 6
 
 
 class LanParameter(IntEnum):
@@ -64,8 +66,12 @@ class LanParameter(IntEnum):
 
 
 def _suite_privileges(lan: LanFacts) -> bytes:
-    """A nibble per suite, in the order of `CIPHER_SUITES`."""
-    nibbles = [int(lan.privilege_limit)] * len(lan.suites) + [0] * (_SUITE_SLOTS - len(lan.suites))
+    """A nibble per suite, in the order of `CIPHER_SUITES`.
+
+    FreeIPMI takes them as ordered by suite id, so those places, which are nobody's otherwise, say the same.
+    """
+    limit = int(lan.privilege_limit)
+    nibbles = [limit if place < len(lan.suites) or place in lan.suites else 0 for place in range(_SUITE_SLOTS)]
     pairs = zip(nibbles[::2], nibbles[1::2], strict=True)
     return bytes((0, *(low | high << 4 for low, high in pairs)))
 
@@ -140,6 +146,17 @@ def _check_channel(request: Request) -> None:
         raise CompletionError(Code.INVALID_FIELD)
 
 
+def _announced_mac(request: Request) -> bytes | None:
+    """The hardware address that the node's agent has announced, if it is one."""
+    target = request.bmc.target
+    info = target.info if target is not None else None
+    text = (info.mac or "") if info is not None else ""
+    digits = text.replace(":", "").replace("-", "")
+    if len(digits) != 2 * _MAC_SIZE or any(digit not in hexdigits for digit in digits):
+        return None
+    return bytes.fromhex(digits)
+
+
 @registry.add(NetFn.TRANSPORT, GET_LAN_PARAMETERS, Privilege.OPERATOR, 4)
 def get_lan_parameters(request: Request) -> bytes:
     """Get LAN Configuration Parameters (section 23.2): 80h for those that do not exist here."""
@@ -147,7 +164,10 @@ def get_lan_parameters(request: Request) -> bytes:
     if request.data[0] & _REVISION_ONLY:
         return bytes((REVISION,))
     number = _lan_parameter(request.data[1])
-    return bytes((REVISION,)) + parameter(request.bmc.lan, number, request.data[2])
+    value = parameter(request.bmc.lan, number, request.data[2])
+    if number is LanParameter.MAC_ADDRESS and not any(value):
+        value = _announced_mac(request) or value
+    return bytes((REVISION,)) + value
 
 
 @registry.add(NetFn.TRANSPORT, SET_LAN_PARAMETERS, Privilege.ADMINISTRATOR, (3, 64))

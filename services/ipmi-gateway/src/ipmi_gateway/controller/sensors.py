@@ -139,40 +139,38 @@ class Scaling:
         return (self.m * raw + self.b * 10.0**self.b_exponent) * 10.0**self.r_exponent
 
 
-_MAX_FACTOR = 511
+_MAX_OFFSET = 511
+"""B has ten bits, and a sign."""
 _EXPONENTS = range(-8, 8)
-
-
-def _mantissa(value: float, *, up: bool) -> tuple[int, int]:
-    """`value` as integer (two significant digits) times a power of ten in -8..7."""
-    if value == 0:
-        return 0, 0
-    exponent = max(math.floor(math.log10(abs(value))) - 1, _EXPONENTS.start)
-    mantissa = value / 10.0**exponent
-    number = math.ceil(mantissa - 1e-9) if up else math.floor(mantissa + 1e-9)
-    return number, exponent
+_STEPS = (10, 12, 15, 16, 20, 24, 25, 30, 32, 40, 50, 60, 64, 75, 80, 100)
+"""Values of M: steps between readings that keep round values round, and waste few of the 256 readings."""
 
 
 def scaling_for(minimum: float, maximum: float) -> Scaling:
-    """Factors that cover a range, with a step of two significant digits (so that round values stay round)."""
-    if not maximum > minimum:
+    """Factors that cover a range: readings begin at `minimum` or just below, and reach `maximum`."""
+    if maximum <= minimum:
         maximum = minimum + 1.0
-    m, r_exponent = _mantissa((maximum - minimum) / 255, up=True)
-    while r_exponent > _EXPONENTS.stop - 1:
-        # Beyond what the record can say: such a sensor shows its range's end.
-        m, r_exponent = 99, _EXPONENTS.stop - 1
-    m = max(m, 1)
-    # The offset in units of 10^r_exponent, as near below the minimum as 10 bits tell.
+    span = maximum - minimum
+    r_exponent = min(max(math.floor(math.log10(span / 255)) - 1, _EXPONENTS.start), _EXPONENTS.stop - 1)
+    while True:
+        for m in _STEPS:
+            scaling = _with_offset(m, minimum, r_exponent)
+            if scaling.value(255) >= maximum - 1e-9 * span:
+                return scaling
+        if r_exponent == _EXPONENTS.stop - 1:
+            return scaling  # beyond what a record can say: such a sensor shows its range's end
+        r_exponent += 1
+
+
+def _with_offset(m: int, minimum: float, r_exponent: int) -> Scaling:
+    """The offset in units of 10^Bexp: the minimum, rounded down to what ten bits can tell."""
     offset, b_exponent = minimum / 10.0**r_exponent, 0
-    while abs(round(offset)) > _MAX_FACTOR:
+    while abs(offset) > _MAX_OFFSET and b_exponent < _EXPONENTS.stop - 1:
         offset /= 10
         b_exponent += 1
-    b = round(offset) if abs(offset - round(offset)) < 1e-6 else math.floor(offset)
-    scaling = Scaling(m, max(b, -_MAX_FACTOR), min(b_exponent, _EXPONENTS.stop - 1), r_exponent)
-    if scaling.value(255) < maximum and m < _MAX_FACTOR:
-        # Rounding the offset down has cost the range's end.
-        scaling = Scaling(m + 1, scaling.b, scaling.b_exponent, r_exponent)
-    return scaling
+    nearest = round(offset)
+    b = nearest if abs(offset - nearest) < 1e-6 else math.floor(offset)
+    return Scaling(m, min(max(b, -_MAX_OFFSET), _MAX_OFFSET), b_exponent, r_exponent)
 
 
 @dataclass(frozen=True, slots=True)
