@@ -1,5 +1,6 @@
 """The console script `pypmi`: the operator's tool."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -63,6 +64,49 @@ def check(
     for problem in loaded.warnings:
         print(f"{file}: warning: {problem}")
     print(f"{file}: {len(loaded.fleet.nodes)} nodes, {len(loaded.fleet.users)} users: no mistakes")
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(help="The fleet directory to make or to complete.")] = Path(),
+    fleet: Annotated[str, typer.Option(help="Name of a new fleet.")] = "pypmi",
+    host: Annotated[list[str] | None, typer.Option(help="Further name or address of the broker.")] = None,
+    listen: Annotated[str, typer.Option(help="Where a new fleet's gateway listens.")] = "[::]:623",
+    gateway: Annotated[list[str] | None, typer.Option(help="Name of a gateway, when there are several.")] = None,
+) -> None:
+    """Make a fleet directory: certificates, accounts with random passwords, the broker's access rules.
+
+    Run it again after changes in fleet.yaml: it adds what is missing and never changes a secret that is there.
+    """
+    from pypmi_cli.setup.directory import ConfigError, InitError, InitOptions, prepare
+
+    options = InitOptions(directory, fleet, tuple(host or ()), listen, tuple(gateway or ("ipmi-gateway",)))
+    try:
+        report = prepare(options)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"{directory / 'fleet.yaml'}: {problem}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    except InitError as error:
+        print(f"pypmi init: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    for line in report.made:
+        print(f"made  {line}")
+    for line in report.kept:
+        print(f"kept  {line}")
+    for name, path in report.ipmi_users:
+        print(f"the IPMI password of {name} is in {path}")
+
+
+@app.command()
+def up(
+    directory: Annotated[Path, typer.Argument(help="The fleet directory, made by `pypmi init`.")] = Path(),
+    broker: Annotated[bool, typer.Option(help="Start a Mosquitto with the fleet's accounts and access rules.")] = True,
+) -> None:
+    """Run the services of a fleet directory as processes on this machine, in the foreground."""
+    from pypmi_cli import up as up_module
+
+    raise typer.Exit(up_module.main(up_module.UpOptions(directory, broker)))
 
 
 def main() -> None:

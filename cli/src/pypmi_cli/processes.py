@@ -49,6 +49,12 @@ class Supervisor:
         process = self._processes.get(name)
         return process.pid if process is not None and process.returncode is None else None
 
+    def reload(self) -> None:
+        """Have all programs read their configuration anew (SIGHUP)."""
+        for process in self._processes.values():
+            if process.returncode is None:
+                process.send_signal(signal.SIGHUP)
+
     async def run(self) -> None:
         """Start all and watch over them until cancelled; then stop all, the last one first."""
         try:
