@@ -337,6 +337,10 @@ class Bus:
             except BusDisconnectedError as error:
                 raise BusClosedError(f"{topic} could not be cleared: {error}") from None
 
+    def forget_retained(self, topic: str) -> None:
+        """Say no more about `topic` and leave the broker's message alone: it is somebody else's now."""
+        self._retained.pop(topic, None)
+
     def retained(self, topic: str) -> bytes | None:
         """What this service last set as the retained message of `topic`."""
         entry = self._retained.get(topic)

@@ -6,7 +6,7 @@ presses; `ManagedHardware` understands actions itself, as a machine's own BMC do
 
 import asyncio
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pypmi.contract import BootDevice, Event, PowerAction, SensorInfo
 
@@ -95,6 +95,7 @@ class StatusProbe(Protocol):
         """Whether the machine is on; None when it can't be known. Ends within a few seconds; does not raise."""
 
 
+@runtime_checkable
 class ButtonHardware(Protocol):
     """A driver of buttons and a status input.
 
@@ -142,6 +143,7 @@ class ButtonHardware(Protocol):
         """
 
 
+@runtime_checkable
 class ManagedHardware(Protocol):
     """A driver of a machine that understands power actions itself."""
 
