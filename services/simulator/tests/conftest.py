@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
-
 from pypmi_simulator.board import SimulatedBoard
 from pypmi_simulator.eras import TRAITS, Era
 from pypmi_simulator.firmware import Firmware, Outcome
@@ -118,8 +117,11 @@ class Client:
 
     async def expect_reset(self) -> None:
         with pytest.raises(ConnectionResetError):
-            while await self.recv():
-                pass
+            await self._read_to_the_end()
+
+    async def _read_to_the_end(self) -> None:
+        while await self.recv():
+            pass
 
     def close(self) -> None:
         self.sock.close()

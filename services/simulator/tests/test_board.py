@@ -7,7 +7,6 @@ import socket
 import time
 
 import pytest
-
 from pypmi_simulator import PC, BoardTimings, Era, Network, OsState, PcTimings, SimulatedBoard, SoftOff
 from pypmi_simulator.framing import HAS_TRANSACTION, HEADER_SIZE, pack
 

@@ -6,7 +6,6 @@ import asyncio
 import socket
 
 import pytest
-
 from pypmi_simulator import PC, Era, SimulatedBoard
 from pypmi_simulator.console import EchoConsole, FloodConsole, ProcessConsole, RecordingConsole, ShellConsole
 from pypmi_simulator.uart import IN_FLIGHT

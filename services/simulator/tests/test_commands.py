@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 import pytest
-
 from pypmi_simulator.eras import Era
 from pypmi_simulator.firmware import Action
 
@@ -181,20 +180,26 @@ PINS = cases(
     (
         (OLD,),
         "im 0 0 foo",
-        "invalid mode, available modes: disabled/dinput/counter/doutput/timer/ainput/pwm/i2c/uart/lcd/trigger/"
-        "ledpixel/cfa634/pwm2/renc\n",
+        (
+            "invalid mode, available modes: disabled/dinput/counter/doutput/timer/ainput/pwm/i2c/uart/lcd/trigger/"
+            "ledpixel/cfa634/pwm2/renc\n"
+        ),
     ),
     (
         (MIDDLE,),
         "im 0 0 foo",
-        "invalid mode, available modes: disabled/dinput/counter/doutput/timer/ainput/pwm/i2c/uart/lcd/trigger/"
-        "ledpixel/cfa634/pwm2/renc/spi\n",
+        (
+            "invalid mode, available modes: disabled/dinput/counter/doutput/timer/ainput/pwm/i2c/uart/lcd/trigger/"
+            "ledpixel/cfa634/pwm2/renc/spi\n"
+        ),
     ),
     (
         (NEWEST,),
         "im 0 0 foo",
-        "invalid mode, available modes: disabled/dinput/counter/doutput/timer/ainput/pwm/i2c/uart/lcd/trigger/"
-        "ledpixel/cfa634/pwm2/renc/spi/pcint\n",
+        (
+            "invalid mode, available modes: disabled/dinput/counter/doutput/timer/ainput/pwm/i2c/uart/lcd/trigger/"
+            "ledpixel/cfa634/pwm2/renc/spi/pcint\n"
+        ),
     ),
     (ALL, "im 0 0 timer", "timer: <direction>:up/down <speed>:ms\n"),
     (ALL, "im 0 0 timer up", "timer: <direction>:up/down <speed>:ms\n"),

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from pypmi_simulator import Era, OsState
 from pypmi_simulator.__main__ import main
 from pypmi_simulator.control import ControlServer, call

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from pypmi_simulator.eras import TRAITS, Era
 from pypmi_simulator.framing import HAS_MD5, HAS_TRANSACTION, WANT_MD5, Framer, checksum, pack
 from pypmi_simulator.ports import split_segments

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from pypmi_simulator.pc import PC, AfterPowerLoss, Button, OsState, PcTimings, SoftOff, magic_packet_mac
 
 POWER, RESET = Button.POWER, Button.RESET

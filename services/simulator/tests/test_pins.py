@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from pypmi_simulator.eras import TRAITS, Era
 from pypmi_simulator.firmware import Firmware
 from pypmi_simulator.pins import PinBank

@@ -117,7 +117,7 @@ class PinBank:
             self.edges.append(edge)
             self.on_edge(edge)
 
-    def force(self, number: int, level: bool | None, now: float) -> None:
+    def force(self, number: int, *, level: bool | None, now: float) -> None:
         """Drives a pin from outside the firmware (boot ROM, a finger); None lets go."""
         self.pins[number].forced = level
         self._changed(self.pins[number], now)

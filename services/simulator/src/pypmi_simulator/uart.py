@@ -81,6 +81,12 @@ class UartBridge:
         self._ring.clear()
         self._out.baud = self._in.baud = baud
 
+    def restart(self) -> None:
+        """The chip has reset: what it knew of its connections is gone."""
+        self.client = None
+        self.to_datagrams = False
+        self.stale_unacked = 0
+
     def close(self) -> None:
         """Stops; nothing is sent any more."""
         self._out.clear()
