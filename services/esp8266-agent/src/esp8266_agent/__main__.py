@@ -1,0 +1,32 @@
+"""The console script `esp8266-agent`."""
+
+import sys
+
+from pypmi.agent.app import AgentApp
+from pypmi.config.fleet import NodeSettings
+from pypmi.config.hardware import Esp8266Hardware
+from pypmi.contract import ServiceKind
+from pypmi.power.hardware import ButtonHardware
+from pypmi.process import run_service
+from pypmi.service import Service
+
+from esp8266_agent.board import Board
+
+
+def make_driver(settings: NodeSettings, service: Service) -> ButtonHardware:
+    """The driver for one node. Raises `ValueError` for hardware that this agent can't work."""
+    del service
+    hardware = settings.hardware
+    if isinstance(hardware, Esp8266Hardware):
+        return Board(hardware, settings.id)
+    raise ValueError(f"{settings.id}: esp8266-agent does not work hardware type {hardware.type}")
+
+
+def main() -> None:
+    """Run the agent until it is told to stop."""
+    description = "Agent for ESP8266 relay boards (Universal I/O bridge firmware, Tasmota, ESPHome)."
+    sys.exit(run_service(ServiceKind.ESP8266_AGENT, description, lambda service: AgentApp(service, make_driver)))
+
+
+if __name__ == "__main__":
+    main()
