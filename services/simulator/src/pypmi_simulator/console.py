@@ -15,7 +15,6 @@ import signal
 import struct
 import subprocess
 import termios
-import tty
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -378,11 +377,3 @@ class FloodConsole(Console):
         if self._task is not None:
             self._task.cancel()
             self._task = None
-
-
-def raw_pty() -> tuple[int, int, str]:
-    """A pseudo terminal in raw mode: master, slave, and the slave's path (for programs that open a serial port)."""
-    master, slave = pty.openpty()
-    tty.setraw(slave)
-    os.set_blocking(master, False)
-    return master, slave, os.ttyname(slave)
