@@ -33,6 +33,10 @@ _GUIDS = uuid.UUID("6f7a1c1e-57a5-5c0e-9c5b-2f6d1a0f4c11")
 """Name space of the GUIDs that are made from fleet and node names."""
 _REMEMBERED_EVENTS = 64
 """Ids kept per node, so that an event that the broker delivers twice is logged once."""
+_PLAUSIBLE = 86_400.0
+"""Seconds that an event's time may be off ours; beyond it the agent has no clock, and the event is logged as of now."""
+_WATCHDOG_LINGERS = 120.0
+"""Seconds after a watchdog action in which a start by command is put down to it."""
 EVENT_LOGGING = 0x08
 """The bit of the BMC global enables (section 22.1) that has events logged."""
 
@@ -51,7 +55,7 @@ _CAUSES = {
     "external": RestartCause.POWER_BUTTON,
     "watchdog": RestartCause.WATCHDOG,
 }
-_STARTS = frozenset({EventType.POWER_ON, EventType.POWER_CYCLE, EventType.RESET, EventType.BOOT_USED})
+_STARTS = frozenset({EventType.POWER_ON, EventType.POWER_CYCLE, EventType.RESET})
 _STOPS = frozenset({EventType.POWER_OFF, EventType.SOFT_OFF, EventType.POWER_CYCLE, EventType.RESET})
 _WATCHDOG_ACTIONS = {
     WatchdogAction.HARD_RESET: PowerAction.RESET,
@@ -191,6 +195,7 @@ class Controller:
         self.sensors_changed_at = int(fleet.wall())
         """When the set of sensors became what it is: seconds since 1970."""
         self._seen_power: PowerState | None = None
+        self._watchdog_acted_at = float("-inf")
         self._event_ids: deque[str] = deque(maxlen=_REMEMBERED_EVENTS)
         self.arm()
 
@@ -265,12 +270,17 @@ class Controller:
             return
         self._event_ids.append(event.id)
         by_key = {sensor.info.key: sensor for sensor in self.analog} if event.type is EventType.SENSOR else {}
+        at: float | None = event.at.timestamp()
+        if at is not None and abs(at - self.fleet.wall()) > _PLAUSIBLE:
+            at = None
         for body in event_records.of_event(event, by_key):
-            self.record(body, event.at.timestamp())
+            self.record(body, at)
         if event.type in _STOPS:
             self._stopped()
         if event.type in _STARTS:
-            self._started(event.cause)
+            self._started(event.cause, now)
+        elif event.type is EventType.BOOT_USED:
+            self.boot.started(tracked=self._intent_is_tracked)
         self.observe(now)
 
     def record_login_failure(self) -> None:
@@ -286,17 +296,23 @@ class Controller:
         if state is not None and state.power is not PowerState.UNKNOWN:
             before, self._seen_power = self._seen_power, state.power
             if before is PowerState.OFF and state.power is PowerState.ON:
-                self._started(state.cause)
+                self._started(state.cause, now)
             elif before is PowerState.ON and state.power is PowerState.OFF:
                 self._stopped()
         self.boot.observe(target.boot, now)
 
-    def _started(self, cause: str | None) -> None:
+    @property
+    def _intent_is_tracked(self) -> bool:
+        """Whether an agent holds the boot intent, and says itself whether it was used."""
+        return self.target is not None and self.target.boot is not None
+
+    def _started(self, cause: str | None, now: float) -> None:
         self.acpi_state = None
-        self.keep("restart_cause", bytes((_CAUSES.get(cause or "", RestartCause.UNKNOWN),)))
-        # Where an agent holds the intent, the agent says whether it was used.
-        tracked = self.target is not None and self.target.boot is not None
-        self.boot.started(tracked=tracked)
+        code = _CAUSES.get(cause or "", RestartCause.UNKNOWN)
+        if code == RestartCause.CHASSIS_CONTROL and now - self._watchdog_acted_at < _WATCHDOG_LINGERS:
+            code = RestartCause.WATCHDOG
+        self.keep("restart_cause", bytes((code,)))
+        self.boot.started(tracked=self._intent_is_tracked)
 
     def _stopped(self) -> None:
         self.acpi_state = None
@@ -325,6 +341,11 @@ class Controller:
         if self.deadline is not None:
             self.fleet.armed.add(self)
 
+    def retire(self) -> None:
+        """The node is no longer served: no timer acts on it any more."""
+        self.watchdog.stop()
+        self.fleet.armed.discard(self)
+
     async def tick(self, now: float) -> None:
         """Carry out what is due: watchdog actions, and the end of the boot flags' validity. Raises nothing."""
         self.ticking = True
@@ -340,9 +361,13 @@ class Controller:
                 else:
                     action = _WATCHDOG_ACTIONS.get(setting.action)
                 if action is not None:
+                    self._watchdog_acted_at = now
                     await self._watchdog_power(action)
             if self.boot.expire(now):
                 await self._clear_intent(now)
+        except Exception:
+            # A target may be anybody's code; its failure must not end the timers of all others.
+            log.exception("timers of %s", self.label)
         finally:
             self.ticking = False
 

@@ -85,7 +85,10 @@ class Gateway:
     def remove_target(self, address: int, *, channel: int = 0) -> None:
         """Stop serving what is at (channel, address). Raises `KeyError` when nothing is."""
         bmc = self.directory.find(channel, address)
+        bmc = self.directory.find(channel, address)
         self.directory.remove(channel, address)
+        if bmc is not None:
+            bmc.controller.retire()
         if bmc is not None:
             bmc.controller.sol.close("this node is no longer served")
 
