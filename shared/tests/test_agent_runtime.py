@@ -324,7 +324,7 @@ async def test_nodes_come_and_go_without_touching_the_others(settings, tmp_path)
 
 async def test_a_node_that_has_moved_to_another_agent_is_left_alone(settings, tmp_path):
     async with person(settings) as someone, agent(settings, tmp_path, Board(Pc())) as runtime:
-        await until(lambda: someone.kept.get("nodes/n1/info"))
+        await until(lambda: someone.kept.get("nodes/n1/info") and someone.kept.get("nodes/n1/state"))
         info = json.loads(someone.kept["nodes/n1/info"])
         await someone.bus.publish("nodes/n1/info", json.dumps({**info, "agent": "other"}).encode(), retain=True)
         await runtime.remove("n1")

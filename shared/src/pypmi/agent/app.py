@@ -15,6 +15,8 @@ from pypmi.agent.runtime import AgentRuntime
 from pypmi.config.fleet import NodeSettings
 from pypmi.config.load import LoadedFleet
 from pypmi.power.hardware import ButtonHardware, ManagedHardware
+from pypmi.power.probe import ProbedHardware, patient
+from pypmi.reach import HostProbe
 from pypmi.service import Service
 from pypmi.wake import WakeOnLan
 from pypmi.wol_hardware import WakeOnlyHardware
@@ -57,6 +59,9 @@ class AgentApp:
             wake = WakeOnLan(settings.wake) if settings.wake is not None else None
             # a machine that can only be woken needs no driver of the agent's own kind
             driver = WakeOnlyHardware() if settings.hardware.type == "wol" else self._make(settings, self._service)
+            if settings.probe is not None and isinstance(driver, ButtonHardware) and not driver.has_status:
+                driver = ProbedHardware(driver, HostProbe(settings.probe))
+                settings = settings.model_copy(update={"power": patient(settings.power)})
             return AgentNode.from_settings(settings, driver, wake)
 
         await self.runtime.apply(configured, build)

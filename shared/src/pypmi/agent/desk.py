@@ -8,6 +8,7 @@ from typing import Protocol
 from pypmi.agent.intake import Refusal, Request, judge
 from pypmi.agent.journal import Journal
 from pypmi.agent.publisher import Publisher, RateLimit
+from pypmi.agent.stall import StallWatch
 from pypmi.agent.store import Entry, JournalError
 from pypmi.bus import Message
 from pypmi.contract import (
@@ -71,21 +72,25 @@ class CommandDesk:
         publisher: says the results.
         controller: carries actions out.
         owner: the node.
+        stalls: tells how old what comes in may be.
     """
 
     def __init__(
         self,
+        *,
         topics: Topics,
         journal: Journal,
         publisher: Publisher,
         controller: PowerController,
         owner: DeskOwner,
+        stalls: StallWatch,
     ) -> None:
         self._topics = topics
         self._journal = journal
         self._publisher = publisher
         self._controller = controller
         self._owner = owner
+        self._stalls = stalls
         self._loop = asyncio.get_running_loop()
         self._waiting: asyncio.Queue[Request] = asyncio.Queue(_MAX_WAITING)
         self._running: _Running | None = None
@@ -93,7 +98,7 @@ class CommandDesk:
 
     def receive(self, message: Message) -> None:
         """Take a `power/set` message."""
-        judged = judge(message, self._topics, utc_now(), self._loop.time())
+        judged = judge(message, self._topics, utc_now(), self._loop.time(), self._stalls.age())
         if isinstance(judged, Refusal):
             self._refuse(judged)
         elif judged is not None:

@@ -82,8 +82,7 @@ class IdentifyDesk:
             release.set()
             if not heard.done():
                 heard.cancel()
-            if asyncio.current_task() is not None and not held.done():
-                await asyncio.wait({held})
+            await asyncio.wait({held})
 
     async def _hold(self, hardware: ButtonHardware, seconds: int | None, release: asyncio.Event) -> None:
         try:
@@ -93,6 +92,8 @@ class IdentifyDesk:
                     return
         except HardwareError as error:
             logger.warning("%s: identify: %s", self._node, error)
+        except Exception:  # a driver's mistake must not end a power command that is under way
+            logger.exception("%s: identify failed", self._node)
 
     async def _tell(self, seconds: int | None) -> bool:
         if not isinstance(self._hardware, ManagedHardware):
@@ -101,5 +102,8 @@ class IdentifyDesk:
             await self._hardware.identify(seconds)
         except HardwareError as error:
             logger.warning("%s: identify: %s", self._node, error)
+            return False
+        except Exception:
+            logger.exception("%s: identify failed", self._node)
             return False
         return True

@@ -21,9 +21,9 @@ from pypmi.contract import (
     new_id,
     parse_power_command,
 )
-from pypmi.contract.power import DEFAULT_TTL_MS, MAX_TTL_MS
+from pypmi.contract.power import DEFAULT_TTL_MS
 
-CLOCK_TOLERANCE = 2.0
+CLOCK_TOLERANCE = 5.0
 """Seconds by which a sender's clock may be ahead of ours."""
 _MAX_CORRELATION = 1024
 _ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
@@ -56,7 +56,9 @@ class Refusal:
     user: str | None = None
 
 
-def judge(message: Message, topics: Topics, wall: datetime, now: float) -> Request | Refusal | None:
+def judge(
+    message: Message, topics: Topics, wall: datetime, now: float, waited: float = 0.0
+) -> Request | Refusal | None:
     """Judge a message; None when it is nothing at all (a retained topic that is being cleared).
 
     Args:
@@ -64,6 +66,7 @@ def judge(message: Message, topics: Topics, wall: datetime, now: float) -> Reque
         topics: to check where answers may go.
         wall: the wall clock.
         now: the monotonic clock.
+        waited: seconds that the message may have lain in this host's buffers.
     """
     if message.retain and not message.payload:
         return None
@@ -85,15 +88,19 @@ def judge(message: Message, topics: Topics, wall: datetime, now: float) -> Reque
         return Refusal(command.id, command.action, said, reply_to, correlation, command.source, command.user)
     ttl = (command.ttl_ms or DEFAULT_TTL_MS) / 1000
     if command.issued_at is None:
-        return Request(command, now + ttl, reply_to, correlation)
+        late = ""
+        if waited > ttl:
+            late = f"this agent stood still for {_span(waited)}; it is not known when the command was sent"
+        return Request(command, now + ttl - waited, reply_to, correlation, late)
     age = (wall - command.issued_at).total_seconds()
     if age < -CLOCK_TOLERANCE:
         late = f"issued {_span(-age)} in the future: the clocks of the sender and of this agent disagree; set them"
         return Request(command, now, reply_to, correlation, late, CommandStatus.REJECTED)
     if age > ttl:
-        late = f"issued {_span(age)} ago, with a life of {ttl:g} s"
-        if age > MAX_TTL_MS / 1000:
-            late += "; unless somebody kept it that long, the clocks of the sender and of this agent disagree"
+        late = (
+            f"issued {_span(age)} ago, with a life of {ttl:g} s: it was held up on its way,"
+            " or the clocks of the sender and of this agent disagree"
+        )
         return Request(command, now, reply_to, correlation, late)
     return Request(command, now + min(ttl, ttl - age), reply_to, correlation)
 

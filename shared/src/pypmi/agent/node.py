@@ -12,6 +12,7 @@ from pypmi.agent.journal import Journal
 from pypmi.agent.publisher import Publisher, RateLimit
 from pypmi.agent.record import PowerRecord
 from pypmi.agent.sensors import SensorDesk
+from pypmi.agent.stall import StallWatch
 from pypmi.agent.store import JournalError
 from pypmi.bus import Bus, Message, RetainedReplay
 from pypmi.config.fleet import NodeSettings
@@ -103,10 +104,19 @@ class NodeRunner:
         topics: names the topics.
         journal: open.
         publisher: of this node.
+        stalls: tells how old what comes in may be.
     """
 
     def __init__(
-        self, node: AgentNode, *, agent: str, bus: Bus, topics: Topics, journal: Journal, publisher: Publisher
+        self,
+        node: AgentNode,
+        *,
+        agent: str,
+        bus: Bus,
+        topics: Topics,
+        journal: Journal,
+        publisher: Publisher,
+        stalls: StallWatch,
     ) -> None:
         self.node = node
         self._agent = agent
@@ -121,7 +131,14 @@ class NodeRunner:
         tracker = StatusTracker(node.power, steady=managed, last_known=memory.power)
         self._monitor = PowerMonitor(tracker, self._on_change)
         self._controller = self._make_controller()
-        self._commands = CommandDesk(topics, journal, publisher, self._controller, self)
+        self._commands = CommandDesk(
+            topics=topics,
+            journal=journal,
+            publisher=publisher,
+            controller=self._controller,
+            owner=self,
+            stalls=stalls,
+        )
         self._sensors = SensorDesk(publisher, lambda: node.hardware.sensors)
         self._identify = IdentifyDesk(node.id, node.hardware, self._on_identify)
         self._boots: asyncio.Queue[BootRequest] = asyncio.Queue(16)
@@ -130,6 +147,8 @@ class NodeRunner:
         self._unreachable_why = "there was no contact with the hardware yet"
         self._firmware: str | None = None
         self._command: PowerCommand | None = None
+        self._started = False
+        """Whether the machine was seen to start since the last command began."""
         self._speaking = False
         self._log = RateLimit(rate=0.2, burst=20, clock=self._loop.time)
 
@@ -284,6 +303,7 @@ class NodeRunner:
     def command_begins(self, command: PowerCommand) -> None:
         """An accepted command begins to act."""
         self._command = command
+        self._started = False
         self._record.begin(command.action)
         self._publish_state(known=True)
 
@@ -309,10 +329,11 @@ class NodeRunner:
         kind = _ACTION_EVENTS.get(command.action)
         if kind is not None:
             self._publisher.event(kind, "command", f"{command.action} done", source=command.source, user=command.user)
-        if command.action is PowerAction.RESET:
+        if command.action in {PowerAction.RESET, PowerAction.CYCLE} and not self._started:
             self._machine_starts()
 
     def _machine_starts(self) -> None:
+        self._started = True
         used = self._record.use_boot()
         if used is None:
             return
@@ -348,6 +369,10 @@ class NodeRunner:
                 try:
                     await hardware.set_boot(request.device, persistent=request.persistent, efi=request.efi)
                 except HardwareError as error:
+                    self._refuse("boot/set", str(error))
+                    continue
+                except Exception as error:  # a driver's mistake must not end a power command that is under way
+                    logger.exception("%s: boot/set failed", self.node.id)
                     self._refuse("boot/set", str(error))
                     continue
             self._record.set_boot(

@@ -87,7 +87,9 @@ class Outbox:
             self._send(_Letter(topic, b"", retain=True))
 
     def _send(self, letter: _Letter) -> None:
-        if not self._try(letter):
+        while self._waiting and self._try(self._waiting[0]):
+            self._waiting.popleft()
+        if self._waiting or not self._try(letter):
             if len(self._waiting) == _MAX_WAITING:
                 logger.warning("dropped the oldest of %d messages that wait for the broker", _MAX_WAITING)
             self._waiting.append(letter)
@@ -214,7 +216,10 @@ class Publisher:
         user: str | None = None,
         data: dict[str, Any] | None = None,
     ) -> None:
-        """Publish an event."""
+        """Publish an event, unless there have been very many."""
+        if not self._events.allow():
+            logger.warning("%s: too many events; not published: %s %s", self.node, kind, message)
+            return
         self.pass_event(
             Event(
                 type=kind, cause=cause, source=source, user=user, message=message[:1024], data=data or {},
@@ -224,9 +229,6 @@ class Publisher:
 
     def pass_event(self, event: Event) -> None:
         """Publish an event that the hardware reported."""
-        if not self._events.allow():
-            logger.warning("%s: too many events; not published: %s %s", self.node, event.type, event.message)
-            return
         self._outbox.send(self._topics.node(self.node, TopicKind.EVENTS), event.to_payload())
         self._tell("on_event", event)
 

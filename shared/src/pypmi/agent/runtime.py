@@ -8,6 +8,7 @@ from pathlib import Path
 from pypmi.agent.journal import Journal
 from pypmi.agent.node import AgentNode, NodeRunner
 from pypmi.agent.publisher import AgentObserver, Outbox, Publisher
+from pypmi.agent.stall import StallWatch
 from pypmi.agent.store import Entry, JournalError
 from pypmi.bus import Bus, Message
 from pypmi.contract import ContractError, NodeInfo, TopicKind, Topics, is_node_id
@@ -66,6 +67,7 @@ class AgentRuntime:
         self._observers = tuple(observers)
         self._journal = journal or Journal(state_dir / JOURNAL_NAME)
         self._outbox = Outbox(bus)
+        self._stalls = StallWatch()
         self._wanted: dict[str, tuple[object, AgentNode]] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._runners: dict[str, NodeRunner] = {}
@@ -87,7 +89,8 @@ class AgentRuntime:
                 self._group = group
                 for node_id in self._wanted:
                     self._start(node_id)
-                group.create_task(self._leave_old_nodes())
+                group.create_task(self._leave_old_nodes(), name="leave old nodes")
+                group.create_task(self._stalls.run(), name="stall watch")
                 await self._keep_hours()
         finally:
             self._group = None
@@ -156,6 +159,7 @@ class AgentRuntime:
                 topics=self._topics,
                 journal=self._journal,
                 publisher=publisher,
+                stalls=self._stalls,
             )
             self._runners[node_id] = runner
             try:
