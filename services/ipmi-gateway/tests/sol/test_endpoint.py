@@ -281,6 +281,36 @@ def test_acknowledge_is_not_repeated_when_the_client_goes_on() -> None:
     assert bench.wait(10) == []
 
 
+def test_full_packet_that_ipmitool_sent_again_is_acknowledged_only() -> None:
+    bench = Bench()
+    data = bytes(251)
+    bench.receive(5, 0, 0, 0, data=data)
+    assert bench.wait(1.0) == []
+    assert bench.receive(6, 0, 0, 0, data=data) == [b"\x00\x06\xfb\x00"]
+    bench.wait(2.0)
+    assert bench.receive(8, 0, 0, 0, data=data) == [b"\x00\x08\xfb\x00"]  # the seventh was lost
+    assert bench.machine.typed == data
+
+
+def test_same_full_packet_is_typed_again_when_nothing_was_lost() -> None:
+    bench = Bench()
+    data = bytes(251)
+    bench.receive(5, 0, 0, 0, data=data)
+    bench.wait(0.5)
+    bench.receive(6, 0, 0, 0, data=data)
+    bench.wait(1.0)
+    bench.receive(8, 0, 0, 0, data=data)  # the seventh did not come, so this is that one again
+    assert bench.machine.typed == data * 3
+
+
+def test_short_packet_is_always_typed_again() -> None:
+    bench = Bench()
+    bench.receive(5, 0, 0, 0, data=b"a" * 250)
+    bench.wait(1.0)
+    bench.receive(6, 0, 0, 0, data=b"a" * 250)
+    assert bench.machine.typed == b"a" * 500
+
+
 def test_full_console_is_waited_for() -> None:
     bench = Bench()
     bench.machine.room = 2

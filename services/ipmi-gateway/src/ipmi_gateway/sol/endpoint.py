@@ -4,13 +4,15 @@ Both directions are stop-and-wait: one packet is under way, and the next one goe
 the client, characters are sent at once when nothing is under way, and gathered into full packets while something
 is. Bytes and time are arguments; what is to be sent goes to a callback.
 
-Three things are beyond the specification, so that nothing gets lost:
+Some things are beyond the specification, so that nothing gets lost, or comes twice:
 
 - When the retries are used up, the packet is not dropped but repeated at growing intervals, for as long as the
   session lives. What does not fit into the buffer meanwhile is dropped, oldest first, and the drop is said in the
   stream.
-- An acknowledge is repeated some times while the client stays silent. ipmitool sends characters whose acknowledge
-  got lost again as a *new* packet after a second, which nobody can tell from somebody typing the same once more.
+- When the acknowledge of an input packet gets lost, ipmitool sends the characters again in a *new* packet, after a
+  second. So an acknowledge is repeated while the client stays silent; but twice only, as ipmitool takes the fourth
+  packet that does not acknowledge what it has sent for a success. And a full packet with the very same characters as
+  the one before, a second later, is taken for that: only a paste has full packets, and a paste does not pause.
 - What the console can't take is not NACKed (ipmitool throws NACKed characters away); the acknowledge waits a little
   and then accepts only a part, maybe nothing, which makes all clients send the rest again.
 """
@@ -31,8 +33,12 @@ from ipmi_gateway.sol.packet import (
 
 LONGEST_RETRY_INTERVAL: Final = 5.0
 """Seconds: the interval doubles up to here when the retries are used up."""
-REPEAT_ACKNOWLEDGE: Final = (0.25, 0.4, 0.55, 0.7, 0.85)
+REPEAT_ACKNOWLEDGE: Final = (0.3, 0.65)
 """Seconds after an acknowledge at which it is sent again if the client stays silent; ipmitool repeats after 1.0."""
+FULL_PACKET: Final = MAX_PAYLOAD - HEADER_LENGTH
+"""Characters in one packet of a long paste from ipmitool."""
+RESENT_AFTER: Final = 0.9
+"""Seconds, at the least, for each time that ipmitool has sent the same characters as a new packet."""
 HOLD_ACKNOWLEDGE: Final = 0.4
 """Seconds that an acknowledge waits for a console that can't take characters."""
 POLL_CONSOLE: Final = 0.02
@@ -87,6 +93,7 @@ class Endpoint:
         "_hold_at",
         "_in_accepted",
         "_in_at",
+        "_in_characters",
         "_in_doubt",
         "_in_length",
         "_in_sequence",
@@ -142,6 +149,7 @@ class Endpoint:
         self._flags = 0  # status bits of the next packet
         # From the client.
         self._in_sequence = 0
+        self._in_characters = b""  # of the last packet, if it was full
         self._in_length = 0
         self._in_accepted = 0
         self._in_at = 0.0
@@ -301,6 +309,14 @@ class Endpoint:
             self._operate(operation)
         self._in_sequence = sequence
         characters = characters[:MAX_CHARACTERS]
+        if (
+            characters == self._in_characters
+            and self._in_accepted == FULL_PACKET
+            and now - self._in_at >= (sequence - last) % MAX_SEQUENCE * RESENT_AFTER
+        ):
+            self._acknowledge(now)
+            return
+        self._in_characters = characters if len(characters) == FULL_PACKET else b""
         self._in_length = len(characters)
         self._in_accepted = 0
         self._in_at = now
@@ -346,7 +362,7 @@ class Endpoint:
     def _acknowledge(self, now: float) -> None:
         self._send(bytes((0, self._in_sequence, self._in_accepted, 0)))
         self._in_at = now
-        if self._in_length:
+        if 0 < self._in_length < FULL_PACKET:
             self._ack_repeats = 0
             self._repeat_at = now + REPEAT_ACKNOWLEDGE[0]
 
