@@ -191,9 +191,9 @@ def write_fleet(layout: _Layout) -> None:
                     "type": "esp8266",
                     "host": HOST,
                     "port": layout.board_port + 2 * (number - 1),
-                    "bridge_port": layout.board_port + 2 * (number - 1) + 1,
                 },
-                "console": {"type": "esp8266"},
+                # the board's bridge is on its port 23 as on a real one; here the simulator listens for it elsewhere
+                "console": {"type": "esp8266", "port": layout.board_port + 2 * (number - 1) + 1},
                 "mac": f"52:54:00:00:{number >> 8:02x}:{number & 255:02x}",
                 "fru": {
                     "manufacturer": "pypmi demo",

@@ -42,13 +42,24 @@ _REFUSALS: dict[ErrorCode, type[TargetError]] = {
 }
 
 
+CLOCK_TOLERANCE = 2.0
+"""Seconds added to a command's life for clocks that differ: gateway and agent may be on two machines."""
+_IDLE_POLL = 0.05
+_LAST_TRY = 0.3
+"""Seconds that are left for the agent's answer when a busy node is asked again."""
+
+
+def _is_busy(result: PowerResult) -> bool:
+    return result.error is not None and result.error.code is ErrorCode.BUSY
+
+
 class NodeTarget:
     """A `Target` whose machine is worked by an agent.
 
     Args:
         view: the node in the retained-state cache.
-        accept_timeout: seconds to wait for the agent's word; also the command's life, so that one that was answered
-            with a time-out is not done later.
+        accept_timeout: seconds to wait for the agent's word; also the command's life (with `CLOCK_TOLERANCE`), so that
+            one that was answered with a time-out is not done later.
     """
 
     def __init__(self, view: NodeView, bus: Bus, requests: Requests, topics: Topics, accept_timeout: float) -> None:
@@ -100,20 +111,21 @@ class NodeTarget:
             raise TargetUnsupportedError(f"{self.node_id} has no {capability}")
 
     async def power(self, action: PowerAction, origin: Origin) -> None:
-        """Send the command and wait until the agent has accepted it. Raises `TargetError`."""
+        """Send the command and wait until the agent has accepted it. Raises `TargetError`.
+
+        An agent that is just ending another action gets a moment: whoever sees that the machine is on may well ask for
+        the next thing while the button is still being let go.
+        """
         self._require(Capability(action.value))
-        command = PowerCommand(
-            id=new_id(),
-            action=action,
-            issued_at=utc_now(),
-            ttl_ms=int(self._timeout * 1000),
-            reply_to=self._requests.topic,
-            source=origin.source,
-            user=origin.user,
-        )
+        deadline = asyncio.get_running_loop().time() + self._timeout
         try:
-            async with asyncio.timeout(self._timeout):
-                result = await self._ask(command)
+            async with asyncio.timeout_at(deadline):
+                while True:
+                    result = await self._ask(self._command(action, origin))
+                    if not _is_busy(result):
+                        break
+                    if not await self._idle(deadline):
+                        raise TargetBusyError(result.error.message if result.error else "busy")
         except TimeoutError:
             raise TargetTimeoutError(f"the agent did not answer within {self._timeout} s") from None
         except BusDisconnectedError as error:
@@ -125,6 +137,27 @@ class NodeTarget:
         code = result.error.code if result.error else ErrorCode.INVALID
         text = result.error.message if result.error else result.status
         raise _REFUSALS.get(code, TargetError)(text)
+
+    def _command(self, action: PowerAction, origin: Origin) -> PowerCommand:
+        return PowerCommand(
+            id=new_id(),
+            action=action,
+            issued_at=utc_now(),
+            ttl_ms=int((self._timeout + CLOCK_TOLERANCE) * 1000),
+            reply_to=self._requests.topic,
+            source=origin.source,
+            user=origin.user,
+        )
+
+    async def _idle(self, deadline: float) -> bool:
+        """Wait until the agent says that no action is under way; False when that takes too long."""
+        now = asyncio.get_running_loop().time
+        while now() < deadline - _LAST_TRY:
+            await asyncio.sleep(_IDLE_POLL)
+            state = self._view.state
+            if state is not None and state.action is None:
+                return True
+        return False
 
     async def _ask(self, command: PowerCommand) -> PowerResult:
         with self._requests.exchange(command.id) as exchange:

@@ -1,0 +1,19 @@
+"""Fixtures across services."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from stack import Demo
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """A demo fleet of four nodes for a module's tests."""
+    running = Demo(tmp_path_factory.mktemp("demo"))
+    yield running
+    running.stop()
