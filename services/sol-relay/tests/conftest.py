@@ -187,7 +187,9 @@ class Setup:
     def service(self, consoles: dict[str, str], name: str = "sol-relay") -> Service:
         lines = [f"mqtt: {{url: '{self.mosquitto.url}', protocol: '{self.protocol}', reconnect_max: 1}}", "nodes:"]
         for node_id, console in consoles.items():
-            lines.append(f"  - {{id: {node_id}, hardware: {{type: esp8266, host: 127.0.0.1}}, console: {{{console}, relay: {name}}}}}")
+            lines.append(
+                f"  - {{id: {node_id}, hardware: {{type: esp8266, host: 127.0.0.1}}, console: {{{console}, relay: {name}}}}}"
+            )
         path = self.folder / "fleet.yaml"
         path.write_text("\n".join(lines) + "\n")
         return Service(ServiceKind.SOL_RELAY, name, load_fleet(path), self.folder / name)
@@ -229,4 +231,3 @@ class Setup:
 async def setup(mosquitto: Mosquitto, tmp_path: Path) -> AsyncIterator[Setup]:
     async with AsyncExitStack() as stack:
         yield Setup(mosquitto, tmp_path, stack)
-

@@ -90,7 +90,9 @@ async def test_a_mebibyte_each_way_through_a_broker_restart(setup, pty):
             tasks.create_task(pty.say(down))
             tasks.create_task(paste())
             tasks.create_task(restart())
-        await setup.until(lambda: heard.extend(pty.heard()) or (len(heard) >= len(up) and len(seen.data) >= len(down)), 60)
+        await setup.until(
+            lambda: heard.extend(pty.heard()) or (len(heard) >= len(up) and len(seen.data) >= len(down)), 60
+        )
         assert hashlib.sha256(seen.data).digest() == hashlib.sha256(down).digest()
         assert hashlib.sha256(heard).digest() == hashlib.sha256(up).digest()
         assert not seen.gaps

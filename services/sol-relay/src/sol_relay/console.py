@@ -69,7 +69,7 @@ class Console:
         self._events = place.topics.node(config.node_id, TopicKind.EVENTS)
         self._state_topic = place.topics.node(config.node_id, TopicKind.SOL_STATE)
         rx = place.topics.node(config.node_id, TopicKind.SOL_RX)
-        self.output = Output(place.bus, rx, new_id(), Ring(config.ring), self._on_output_room)
+        self.output = Output(place.bus, rx, new_id(), Ring(config.ring), pace=place.pace, on_room=self._on_output_room)
         self.input = InputQueue(self._acknowledge, self._on_refused)
         self.viewers = Viewers(one_writer=config.writers == "one")
         self._port = Port(config.target, self._on_open, self._on_lost)
@@ -78,6 +78,8 @@ class Console:
         self._lost_at: float | None = None
         """When the port was lost that worked before; None while it works, and before the first time."""
         self._tick: asyncio.TimerHandle | None = None
+        self._busy_ticks = 0
+        """Intervals in a row that had output."""
         self._breaking: asyncio.TimerHandle | None = None
         self._write_waits = False
         self._refused: dict[str, int] = {}
@@ -157,10 +159,14 @@ class Console:
             self.output.flush()
             self._start_tick()
 
-    def _start_tick(self) -> None:
+    def _start_tick(self, delay: float | None = None) -> None:
+        """Publish and read again after a while; the delay is in seconds."""
         if self._tick is None:
-            self._place.pace.busy += 1
-            self._tick = self._loop.call_later(self._place.pace.interval, self._on_tick)
+            pace = self._place.pace
+            pace.busy += 1
+            self._tick = self._loop.call_later(
+                pace.interval(self._busy_ticks) if delay is None else delay, self._on_tick
+            )
 
     def _on_tick(self) -> None:
         self._tick = None
@@ -172,12 +178,11 @@ class Console:
         waiting = self.output.backlog
         self.output.flush()
         if waiting or self.output.ring.end != before:
-            if self._bus.connected:
-                self._start_tick()
-            else:
-                self._place.pace.busy += 1
-                self._tick = self._loop.call_later(_DOWN_TICK, self._on_tick)
-        elif link is not None and link is self._link and link.polled:
+            self._busy_ticks += 1
+            self._start_tick(None if self._bus.connected else _DOWN_TICK)
+            return
+        self._busy_ticks = 0
+        if link is not None and link is self._link and link.polled:
             link.arm(self._on_readable)
 
     def _read(self, *, announced: bool) -> None:

@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 _WAITING_LIMIT = 1_048_576
 """Octets that wait for the disk, for each console."""
 _FLUSH_SECONDS = 1.0
+_SLICES = 20
 _RETRY_SECONDS = 60.0
 
 
@@ -72,14 +73,9 @@ class ConsoleLog:
         if now < self._broken_until:
             return
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-            # consoles show what people type at them, passwords included
-            with os.fdopen(os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as file:
-                if self._broken:
-                    file.write(b"\n%s[the log was interrupted: it could not be written]\n" % _stamp(time.time()))
-                file.write(data)
-                full = file.tell() >= self._size
-            if full:
+            if self._broken:
+                data = b"\n%s[the log was interrupted: it could not be written]\n" % _stamp(time.time()) + data
+            if self._append(data) >= self._size:
                 self._rotate()
         except OSError as error:
             if not self._broken:
@@ -89,6 +85,22 @@ class ConsoleLog:
             if self._broken:
                 logger.info("console log %s goes on", self._path)
             self._broken = False
+
+    def _append(self, data: bytes) -> int:
+        """Return the file's size."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        # only for the owner: consoles show what people type at them, passwords included
+        try:
+            file = os.open(self._path, flags, 0o600)
+        except FileNotFoundError:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+            file = os.open(self._path, flags, 0o600)
+        try:
+            while data:
+                data = data[os.write(file, data) :]
+            return os.lseek(file, 0, os.SEEK_CUR)
+        finally:
+            os.close(file)
 
     def _rotate(self) -> None:
         for number in range(self._files - 1, 0, -1):
@@ -108,25 +120,29 @@ class LogWriter:
     """Writes all consoles' logs, once a second, from one worker thread at a time."""
 
     def __init__(self) -> None:
-        self._logs: set[ConsoleLog] = set()
+        self._logs: dict[ConsoleLog, None] = {}
         self._stopping = asyncio.Event()
         self._writing = asyncio.Lock()
 
     def add(self, log: ConsoleLog) -> None:
         """Write this log from now on."""
-        self._logs.add(log)
+        self._logs[log] = None
 
     async def remove(self, log: ConsoleLog) -> None:
         """Write what it still has, then stop."""
-        self._logs.discard(log)
+        self._logs.pop(log, None)
         await self._write([log])
 
     async def run(self) -> None:
         """Work until `stop`; then write the rest. Not to be cancelled: a worker thread can't be."""
+        part = 0
         while not self._stopping.is_set():
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), _FLUSH_SECONDS)
-            await self._write(self._logs)
+                await asyncio.wait_for(self._stopping.wait(), _FLUSH_SECONDS / _SLICES)
+            # a few at a time: the worker thread takes its processor time from the event loop
+            part = (part + 1) % _SLICES
+            await self._write(list(self._logs)[part::_SLICES])
+        await self._write(list(self._logs))
 
     def stop(self) -> None:
         """Make `run` end."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -22,23 +23,47 @@ _WINDOW = 8
 
 
 class Pace:
-    """How often busy consoles publish, so that all together stay below a rate of messages that a core can carry.
+    """How often consoles publish, so that all together stay below a rate of messages that a core can carry.
 
-    A console that was quiet publishes its first octets at once; only what follows waits for the interval.
+    A console that was quiet publishes its first octets at once, the next after `shortest`, and then, while there is
+    more, at intervals that double up to `longest`: a key's echo is quick however many others print.
     """
 
     SHORTEST = 0.02
     LONGEST = 0.15
     MESSAGES_PER_SECOND = 2000.0
 
-    def __init__(self) -> None:
+    def __init__(self, rng: random.Random | None = None) -> None:
         self.busy = 0
         """Consoles that are publishing at intervals now."""
+        self.shortest = self.SHORTEST
+        self._rng = rng or random.Random()  # noqa: S311 - spreads the work, not a secret
+        self._messages = 0
 
     @property
-    def interval(self) -> float:
+    def longest(self) -> float:
         """Seconds."""
-        return min(self.LONGEST, max(self.SHORTEST, self.busy / self.MESSAGES_PER_SECOND))
+        return min(self.LONGEST, max(self.shortest, self.busy / self.MESSAGES_PER_SECOND))
+
+    def interval(self, busy_ticks: int) -> float:
+        """Seconds until a console that had output in its last `busy_ticks` intervals publishes again.
+
+        Jittered: consoles that began together must not stay together.
+        """
+        interval = min(self.longest, self.shortest * (1 << min(busy_ticks, 8)))
+        return interval * (0.75 + self._rng.random() / 2)
+
+    def count(self) -> None:
+        """A message was published."""
+        self._messages += 1
+
+    def settle(self, seconds: float) -> None:
+        """Called every so many seconds: when many consoles with little output make too many messages, slow down."""
+        rate, self._messages = self._messages / seconds, 0
+        if rate > 1.5 * self.MESSAGES_PER_SECOND:
+            self.shortest = min(self.LONGEST, self.shortest * 2)
+        elif rate < self.MESSAGES_PER_SECOND:
+            self.shortest = max(self.SHORTEST, self.shortest / 2)
 
 
 class Output:
@@ -49,10 +74,13 @@ class Output:
         topic: `sol/rx` of the node.
         stream: the name of this run's stream.
         ring: the console's octets; new ones are appended by `add`.
+        pace: counts the messages.
         on_room: called when acknowledgements have made room for more.
     """
 
-    def __init__(self, bus: Bus, topic: str, stream: str, ring: Ring, on_room: Callable[[], None]) -> None:
+    def __init__(
+        self, bus: Bus, topic: str, stream: str, ring: Ring, *, pace: Pace, on_room: Callable[[], None]
+    ) -> None:
         self.stream = stream
         self.ring = ring
         self.sent = 0
@@ -62,6 +90,7 @@ class Output:
         self._bus = bus
         self._topic = topic
         self._on_room = on_room
+        self._pace = pace
         self._unacknowledged: deque[int] = deque()
         """End offsets of messages under way, in order."""
         self._acknowledged: set[int] = set()
@@ -89,6 +118,7 @@ class Output:
                 receipt = self._bus.publish_tracked(self._topic, chunk, properties=position.to_properties())
             except BusError:  # stays in the ring; sent when the broker is back, or has room
                 return
+            self._pace.count()
             self.sent += len(chunk)
             self._unacknowledged.append(self.sent)
             receipt.add_done_callback(partial(self._on_receipt, self._generation, self.sent))

@@ -25,6 +25,7 @@ from sol_relay.settings import ConsoleConfig
 logger = logging.getLogger(__name__)
 
 _HOUSEKEEPING = 1.0
+_SLICES = 20
 _REPLAYS = 4
 """Replays under way at a time; they share the loop with the consoles."""
 _REPLAYS_WAITING = 500
@@ -130,9 +131,12 @@ class Relay:
 
     async def _keep_house(self) -> None:
         while True:
-            await asyncio.sleep(_HOUSEKEEPING)
-            for console in self.consoles:
-                console.housekeep()
+            # a few at a time, each once a second: nobody's keys wait for hundreds of states
+            for part in range(_SLICES):
+                await asyncio.sleep(_HOUSEKEEPING / _SLICES)
+                for console in self.consoles[part::_SLICES]:
+                    console.housekeep()
+            self._place.pace.settle(_HOUSEKEEPING)
 
     async def _on_connected(self) -> None:
         for count, console in enumerate(self.consoles):

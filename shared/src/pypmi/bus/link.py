@@ -6,6 +6,7 @@ paho client, so that nothing which was under way on a lost connection can be sen
 """
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
@@ -267,6 +268,16 @@ class Link:
         else:
             if self._pending():
                 self._loop.call_soon(self._readable)
+        self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        """Let the kernel acknowledge now what has come (it falls back to waiting 40 ms by itself, so again each time).
+
+        A broker without TCP_NODELAY (Mosquitto's default) holds its next small message until then.
+        """
+        if isinstance(self._sock, socket.socket) and hasattr(socket, "TCP_QUICKACK"):
+            with contextlib.suppress(OSError):  # closed meanwhile; noticed by the next read
+                self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def _pending(self) -> bool:
         pending = getattr(self._sock, "pending", None)
