@@ -11,6 +11,7 @@ import pytest
 from esp8266_agent.board import Board
 from pypmi.config.hardware import Esp8266Hardware
 from pypmi.contract import Event
+from pypmi.power.hardware import Button, HardwareUnreachableError
 from pypmi_simulator import Era, SimulatedBoard
 
 ERAS = tuple(Era)
@@ -63,9 +64,27 @@ class Bench:
     task: asyncio.Task[None]
 
     async def press(self, seconds: float = 0.3, release: asyncio.Event | None = None, **kwargs: Any) -> None:
-        from pypmi.power.hardware import Button
-
         await self.board.press(kwargs.get("button", Button.POWER), seconds, release or asyncio.Event())
+
+    async def try_press(self, seconds: float) -> HardwareUnreachableError | None:
+        """Press, and return the error if the board was lost."""
+        try:
+            await asyncio.wait_for(self.press(seconds), 20)
+        except HardwareUnreachableError as error:
+            return error
+        return None
+
+    def at_command(self, start: bytes, action: Callable[[], object]) -> None:
+        """Call `action` when the next command that begins with `start` has arrived, before it is executed."""
+        begin = self.sim._begin
+
+        def hooked(request: Any) -> None:
+            if request.line.text.startswith(start):
+                self.sim._begin = begin  # type: ignore[method-assign]
+                action()
+            begin(request)
+
+        self.sim._begin = hooked  # type: ignore[method-assign]
 
     async def until(self, condition: Callable[[], bool], what: str, seconds: float = 15.0) -> None:
         await until(condition, what, seconds)

@@ -143,15 +143,13 @@ async def test_blank_board_is_never_pressed_and_says_the_way_out(bench, era: Era
         assert it.sim.store.writes == 0
 
 
-async def test_board_that_is_not_there(bench) -> None:
+async def test_board_that_is_not_there(make_settings, listener, wait_until) -> None:
     sim = SimulatedBoard()
     async with sim:
         pass
-    from conftest import Listener, settings_for, until
-
-    board, listener = Board(settings_for(sim), "node1"), Listener()
+    board = Board(make_settings(sim), "node1")
     task = asyncio.create_task(board.run(listener))
-    await until(lambda: "refused" in listener.offline_because, "offline")
+    await wait_until(lambda: "refused" in listener.offline_because, "offline")
     with pytest.raises(HardwareUnreachableError) as caught:
         await board.press(Button.POWER, 0.3, asyncio.Event())
     assert not caught.value.acted

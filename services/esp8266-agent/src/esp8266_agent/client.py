@@ -8,12 +8,13 @@ this process, the kernel throws away what is not sent yet.
 
 import asyncio
 import contextlib
+import os
 import socket
 import struct
 from collections.abc import Callable
 from typing import Final, Self, TypeVar
 
-from esp8266_agent import protocol
+from esp8266_agent import packets, protocol
 from esp8266_agent.protocol import ReplyError, Request
 
 T = TypeVar("T")
@@ -51,8 +52,7 @@ class CommandLink(asyncio.Protocol):
         self._ends_quietly = False
         self._quiet: asyncio.TimerHandle | None = None
         self._error: LinkError | None = None
-        self.on_lost: Callable[[], None] | None = None
-        """Called once when the connection is over."""
+        self._pausing: asyncio.Future[None] | None = None
         self.sent_at = 0.0
         """Loop time at which the last command was handed to the kernel."""
         self.round_trip = command_timeout
@@ -68,7 +68,8 @@ class CommandLink(asyncio.Protocol):
         except TimeoutError:
             raise LinkError(f"no connection to {host}:{port} within {connect_timeout:g} s") from None
         except OSError as error:
-            raise LinkError(f"no connection to {host}:{port}: {error.strerror or error}") from None
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+            raise LinkError(f"no connection to {host}:{port}: {reason}") from None
         return link
 
     # -- asyncio's side --------------------------------------------------------------------------------------------
@@ -132,8 +133,7 @@ class CommandLink(asyncio.Protocol):
             self._waiter.set_exception(error)
         if self._transport is not None:
             self._transport.abort()
-        if self.on_lost is not None:
-            self.on_lost()
+        self._wake()
 
     # -- our side --------------------------------------------------------------------------------------------------
 
@@ -141,6 +141,23 @@ class CommandLink(asyncio.Protocol):
     def error(self) -> LinkError | None:
         """Why the connection is over; None while it is not."""
         return self._error
+
+    async def wait_lost(self, seconds: float) -> None:
+        """Wait for so long, for one task at a time. Raises the `LinkError` as soon as the connection is over."""
+        if self._error is None:
+            self._pausing = self._loop.create_future()
+            timer = self._loop.call_later(seconds, self._wake)
+            try:
+                await self._pausing
+            finally:
+                timer.cancel()
+                self._pausing = None
+        if self._error is not None:
+            raise self._error
+
+    def _wake(self) -> None:
+        if self._pausing is not None and not self._pausing.done():
+            self._pausing.set_result(None)
 
     def abort(self, reason: str) -> None:
         """Reset the connection now; nothing that is buffered on this side is sent any more."""
@@ -188,10 +205,10 @@ class CommandLink(asyncio.Protocol):
 
     async def ask_once(self, request: Request[T], transaction: int, *, timeout: float | None = None) -> T:
         """As `ask`, in packet mode: the board acts on a transaction id at most once (and is silent the second time)."""
-        octets = protocol.encode_packet(request.text, transaction)
-        reply = await self.exchange(octets, protocol.packet_ends, timeout if timeout is not None else self._timeout)
+        octets = packets.encode_packet(request.text, transaction)
+        reply = await self.exchange(octets, packets.packet_ends, timeout if timeout is not None else self._timeout)
         try:
-            text = protocol.decode_packet(reply, transaction)
+            text = packets.decode_packet(reply, transaction)
         except ReplyError as error:
             self.abort(str(error))
             raise

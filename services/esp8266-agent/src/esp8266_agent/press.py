@@ -1,4 +1,4 @@
-"""One press of a relay whose pulse the board times itself: a train of triggers, each before the last has run out.
+"""Presses of a relay whose pulse the board times itself: trains of triggers, each before the last has run out.
 
 The times that count are the board's. A trigger acts somewhere between our sending it and the arrival of its reply, and
 its pulse ends `pulse_ms` later whatever happens to us. A further trigger prolongs the same press only when it acts
@@ -8,14 +8,21 @@ reply has not come in time is thrown away with its connection (reference 6.2, 6.
 
 import asyncio
 import contextlib
+import logging
+import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from pypmi.config.hardware import BoardPin
+from pypmi.power.hardware import HardwareError, HardwareUnreachableError, HardwareUnsafeError
 
-from esp8266_agent import protocol
+from esp8266_agent import pins
 from esp8266_agent.client import CommandLink, LinkError
-from esp8266_agent.protocol import ReplyError
+from esp8266_agent.packets import new_transaction
+from esp8266_agent.protocol import RefusedError, ReplyError
+from esp8266_agent.session import Session
+
+logger = logging.getLogger(__name__)
 
 TRIGGER_PERIOD: Final = 0.25
 """Seconds between two triggers of a long press (reference 6.2: 250 to 300 ms)."""
@@ -23,6 +30,15 @@ GUARD: Final = 0.03
 """Seconds of doubt about the board's own timing: its 10 ms ticks, and some jitter."""
 OPEN_SLACK: Final = 0.1
 """Seconds after which a pulse that should be over is over (late ticks while the board is busy)."""
+SHORT_PRESS: Final = 4.0
+"""Seconds: a shorter press is a short press to a machine, however short it gets (ATX: 4 s forces off)."""
+RETRY_WAIT: Final = 3.0
+"""Seconds after a lost reply within which the same transaction may be sent again."""
+
+GetSession = Callable[[float], Awaitable[Session]]
+"""Gives a session that works, within so many seconds; raises `HardwareError`s."""
+Watch = Callable[[CommandLink, float], Awaitable[None]]
+"""Looks at the status input between triggers; may take so many seconds. Raises as `CommandLink.ask`."""
 
 
 class LapsedError(Exception):
@@ -43,8 +59,8 @@ class Train:
         self._seconds = seconds
         self._release = release
         self._loop = asyncio.get_running_loop()
-        self._on = protocol.trigger(relay.pin, "on")
-        self._off = protocol.trigger(relay.pin, "off")
+        self._on = pins.trigger(relay.pin, "on")
+        self._off = pins.trigger(relay.pin, "off")
         self._last = 0.0
         self.begun = 0.0
         """Loop time at which the first trigger was sent."""
@@ -63,12 +79,11 @@ class Train:
             self.begun = sent_at
         self._last = sent_at
 
-    async def hold(self, link: CommandLink, watch: Callable[[float], Awaitable[None]]) -> None:
+    async def hold(self, link: CommandLink, watch: Watch) -> None:
         """Keep the contact closed for the time asked for, then open it. `triggered` has been called.
 
-        `watch` is called between triggers, with the seconds it may take, to look at the status input. Raises
-        `LapsedError`. Returns, also with an error, when the contact is open; when cancelled, the board opens it
-        within one pulse.
+        `watch` is called between triggers. Raises `LapsedError`. When cancelled, the board opens the contact within one
+        pulse.
         """
         try:
             await self._prolong(link, watch)
@@ -78,7 +93,7 @@ class Train:
             await self._let_go(link)
         await self.wait_open()
 
-    async def _prolong(self, link: CommandLink, watch: Callable[[float], Awaitable[None]]) -> None:
+    async def _prolong(self, link: CommandLink, watch: Watch) -> None:
         end = self.begun + self._seconds
         while (now := self._loop.time()) < end and not self._release.is_set():
             runs_until = self._last + self._pulse - GUARD
@@ -96,7 +111,9 @@ class Train:
                 self.open_by = self._loop.time() + self._pulse + OPEN_SLACK
                 raise LapsedError(f"a trigger was not confirmed in time: {error}", again=True) from None
             self.triggered(link.sent_at)
-            await watch(self._last + self._pulse - GUARD - self._loop.time())
+            spare = self._last + self._pulse - GUARD - self._loop.time()
+            if spare > 2 * link.round_trip:
+                await watch(link, spare)
 
     async def _wait(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -113,3 +130,82 @@ class Train:
         """Return when the contact is open."""
         if self.open_by is not None:
             await asyncio.sleep(max(self.open_by - self._loop.time(), 0))
+
+
+class TimedPress:
+    """A whole press: the first trigger, at most once, and what follows it.
+
+    Args:
+        relay: in timer mode, known to be set up as it must be and at rest.
+        get_session: for another try under the same transaction id.
+        watch: between triggers.
+        rng: for transaction ids.
+        packets: whether the board knows packet mode.
+    """
+
+    def __init__(
+        self, relay: BoardPin, get_session: GetSession, watch: Watch, rng: random.Random, *, packets: bool
+    ) -> None:
+        self._relay = relay
+        self._get_session = get_session
+        self._watch = watch
+        self._rng = rng
+        self._packets = packets
+        self._loop = asyncio.get_running_loop()
+        self._on = pins.trigger(relay.pin, "on")
+
+    async def hold(self, session: Session, seconds: float, release: asyncio.Event) -> None:
+        """See `ButtonHardware.press`."""
+        train = Train(self._relay, seconds, release)
+        try:
+            link = await self._first(session, train)
+            await train.hold(link, self._watch)
+        except LapsedError as error:
+            await train.wait_open()
+            text = f"the button came up after {train.held:.1f} s instead of {seconds:g} s: {error}"
+            if error.again or seconds >= SHORT_PRESS:
+                raise HardwareUnreachableError(text, acted=True) from None
+            logger.warning("%s; as a short press it counts all the same", text)
+
+    async def _first(self, session: Session, train: Train) -> CommandLink:
+        """Begin the press, once; returns the link to go on with."""
+        transaction = new_transaction(self._rng)
+        link = session.link
+        began = self._loop.time()
+        try:
+            if self._packets:
+                await link.ask_once(self._on, transaction)
+            else:
+                await link.ask(self._on)
+        except RefusedError as error:
+            raise HardwareUnsafeError(f"the board did not press: {error}") from None
+        except (LinkError, ReplyError) as error:
+            if isinstance(error, LinkError) and not error.sent:
+                raise HardwareUnreachableError(f"the board does not answer: {error}") from None
+            lost = str(error)
+        else:
+            train.triggered(link.sent_at)
+            return link
+        again = await self._repeat(session, transaction, began + RETRY_WAIT) if self._packets else None
+        if again is None:
+            train.triggered(began)
+            await train.wait_open()
+            text = f"the board may have pressed the button, its answer was lost ({lost})"
+            raise HardwareUnreachableError(text, acted=True)
+        train.triggered(again.sent_at)
+        return again
+
+    async def _repeat(self, session: Session, transaction: int, until: float) -> CommandLink | None:
+        """Send a trigger again whose reply was lost, under the same transaction id: the board acts on one of them only.
+
+        None when it is not known to act now: it did the first time, or is away, or has restarted and forgotten the id.
+        """
+        try:
+            again = await self._get_session(until - self._loop.time())
+            if again.restarted_since(session) or self._loop.time() > until:
+                return None
+            await again.link.ask_once(self._on, transaction)
+        except (HardwareError, LinkError, ReplyError):
+            return None
+        logger.info("the first trigger was lost on the way, the second arrived")
+        return again.link

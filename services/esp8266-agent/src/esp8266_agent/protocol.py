@@ -5,13 +5,11 @@ full: a reply that merely resembles the right one means that the conversation ha
 Sections are those of the firmware's protocol reference, see docs.
 """
 
-import hashlib
 import re
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Generic, Literal, TypeVar
+from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -72,19 +70,21 @@ def encode(text: str) -> bytes:
     return text.encode("ascii") + b"\r\n"
 
 
-def _show(reply: str) -> str:
-    shown = reply[:80]
-    return repr(shown) + ("..." if len(reply) > len(shown) else "")
+def shown(reply: str) -> str:
+    """The start of a reply, for messages."""
+    start = reply[:80]
+    return repr(start) + ("..." if len(reply) > len(start) else "")
 
 
-def _line(buffer: bytes) -> bool:
+def ends_with_line(buffer: bytes) -> bool:
+    """For replies of one line."""
     return b"\n" in buffer
 
 
 def _matched(pattern: re.Pattern[str], reply: str, what: str) -> re.Match[str]:
     match = pattern.fullmatch(reply)
     if match is None:
-        raise ReplyError(f"{what}: unexpected answer {_show(reply)}")
+        raise ReplyError(f"{what}: unexpected answer {shown(reply)}")
     return match
 
 
@@ -95,13 +95,20 @@ RESYNC: Final = b"\r\n"
 """Ends whatever the older eras still hold from an earlier connection (1.4)."""
 
 
-def _known(reply: str) -> bool:
-    return not reply.endswith(": command unknown\n")
+def _knows(command: str, start: str) -> Callable[[str], bool]:
+    def parse(reply: str) -> bool:
+        if reply == f"{command}: command unknown\n":
+            return False
+        if reply.startswith(start):
+            return True
+        raise ReplyError(f"{command}: unexpected answer {shown(reply)}")
+
+    return parse
 
 
-HAS_UART_STATISTICS: Final[Request[bool]] = Request("su", lambda reply: reply.startswith("> * spurious interrupts:"))
+HAS_UART_STATISTICS: Final[Request[bool]] = Request("su", _knows("su", "> * spurious interrupts:"))
 """True on newest only (2.3)."""
-HAS_FLASH_STATISTICS: Final[Request[bool]] = Request("sf", _known)
+HAS_FLASH_STATISTICS: Final[Request[bool]] = Request("sf", _knows("sf", ">"))
 """True on newest and 2021 (2.3)."""
 
 
@@ -111,12 +118,12 @@ def _identification(reply: str) -> str:
 
 _ID: Final = re.compile(r'identification is "(.*)"\n', re.DOTALL)
 UNSET: Final = "<unset>"
-IDENTIFICATION: Final[Request[str]] = Request("id", _identification, _line)
+IDENTIFICATION: Final[Request[str]] = Request("id", _identification, ends_with_line)
 
 
 def set_identification(text: str) -> Request[str]:
     """Name the board; the reply has the name as stored (2019 may not have stored it: 4.1)."""
-    return Request(f"id {text}", _identification, _line, writes_flash=True)
+    return Request(f"id {text}", _identification, ends_with_line, writes_flash=True)
 
 
 _FIRMWARE_DATE: Final = re.compile(r"^>\s+(?:firmware version )?date: *(.+?) *$", re.MULTILINE)
@@ -133,7 +140,7 @@ class Firmware:
 
 def _firmware(reply: str) -> Firmware:
     if not reply.startswith("> firmware"):
-        raise ReplyError(f"s: unexpected answer {_show(reply)}")
+        raise ReplyError(f"s: unexpected answer {shown(reply)}")
     date, cause = _FIRMWARE_DATE.search(reply), _RESET_CAUSE.search(reply)
     return Firmware(date.group(1) if date else "", cause.group(1).strip() if cause else "")
 
@@ -146,7 +153,7 @@ _UPTIME: Final = re.compile(r"^> *uptime:? +(\d{1,6}) +(\d{1,2}):(\d{2}):(\d{2})
 def _uptime(reply: str) -> float:
     match = _UPTIME.search(reply)
     if match is None:
-        raise ReplyError(f"st: no uptime in {_show(reply)}")
+        raise ReplyError(f"st: no uptime in {shown(reply)}")
     days, hours, minutes, seconds = (int(match.group(i)) for i in range(1, 5))
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds + int(match.group(5) or 0) / 1000
 
@@ -169,12 +176,12 @@ SIGNAL: Final[Request[int | None]] = Request("sw", _signal)
 def _exactly(text: str, command: str) -> Callable[[str], None]:
     def parse(reply: str) -> None:
         if reply != text:
-            raise ReplyError(f"{command}: unexpected answer {_show(reply)}")
+            raise ReplyError(f"{command}: unexpected answer {shown(reply)}")
 
     return parse
 
 
-RESET: Final[Request[None]] = Request("r", _exactly("> reset\n", "r"), _line)
+RESET: Final[Request[None]] = Request("r", _exactly("> reset\n", "r"), ends_with_line)
 """The board restarts when the client has closed, too (2.2)."""
 
 # -- configuration store and flags (section 4) -------------------------------------------------------------------------
@@ -200,12 +207,12 @@ def _deleted(reply: str) -> int:
 
 def delete_stored(prefix: str) -> Request[int]:
     """Delete all keys that begin with `prefix`; the reply is their number. Running settings stay until a restart."""
-    return Request(f"cde {prefix} -1 -1 1", _deleted, _line, writes_flash=True)
+    return Request(f"cde {prefix} -1 -1 1", _deleted, ends_with_line, writes_flash=True)
 
 
 def store(key: str, value: int) -> Request[None]:
     """Store one number. Running settings stay until a restart."""
-    return Request(f"cs {key} -1 -1 {value}", _exactly("OK\n", "cs"), _line, writes_flash=True)
+    return Request(f"cs {key} -1 -1 {value}", _exactly("OK\n", "cs"), ends_with_line, writes_flash=True)
 
 
 _FLAG: Final = re.compile(r"^> +(no )?([a-z0-9][a-z0-9-]*)$", re.MULTILINE)
@@ -214,7 +221,7 @@ _FLAG: Final = re.compile(r"^> +(no )?([a-z0-9][a-z0-9-]*)$", re.MULTILINE)
 def _flags(reply: str) -> dict[str, bool]:
     flags = {match.group(2): match.group(1) is None for match in _FLAG.finditer(reply)}
     if not reply.startswith("> flags:\n>\n") or "cmd-from-uart" not in flags or "log-to-uart" not in flags:
-        raise ReplyError(f"fs: unexpected answer {_show(reply)}")
+        raise ReplyError(f"fs: unexpected answer {shown(reply)}")
     return flags
 
 
@@ -246,11 +253,11 @@ class Setting:
 
     def ask(self) -> Request[str]:
         """The value as text."""
-        return Request(self.command, _setting(self.pattern), _line)
+        return Request(self.command, _setting(self.pattern), ends_with_line)
 
     def put(self, value: str) -> Request[str]:
         """Set it; the reply is the value as it is then, whatever was asked for."""
-        return Request(f"{self.command} {value}", _setting(self.pattern), _line, writes_flash=True)
+        return Request(f"{self.command} {value}", _setting(self.pattern), ends_with_line, writes_flash=True)
 
 
 BRIDGE_PORT: Final = Setting("bridge port", "bp", r"> port: (\d{1,5})\n")
@@ -258,183 +265,3 @@ BAUD: Final = Setting("UART baud rate", "ub 0", r"> baudrate\[0\]: (\d{1,8})\n")
 DATA_BITS: Final = Setting("UART data bits", "ud 0", r"data bits\[0\]: (\d)\n")
 STOP_BITS: Final = Setting("UART stop bits", "us 0", r"> stop bits\[0\]: (\d)\n")
 PARITY: Final = Setting("UART parity", "up 0", r"parity\[0\]: ([a-z]+)\n")
-
-# -- pins (section 5) --------------------------------------------------------------------------------------------------
-
-TIMER_MODE: Final = "timer (blink)"
-INPUT_MODE: Final = "digital input"
-OUTPUT_MODE: Final = "digital output"
-UART_MODE: Final = "uart"
-
-Direction = Literal["none", "down", "up"]
-
-_HEADER: Final = re.compile(r"(\* )?io\[0\]: Internal GPIO@00\n")
-_PIN: Final = re.compile(
-    r"  pin: ([ \d]\d), mode: (.{1,20}?) *\[hw: ([^\]]*?) *\] flags: \[([a-z0-9 -]*)\], (.*),"
-    r" max value: \d+, info: .*\n"
-)
-_TIMER: Final = re.compile(
-    r"config direction: (none|down|up), speed: (\d+) ms, current direction: (none|down|up), delay: (\d+) ms,"
-    r" state: (on|off)"
-)
-_STATE: Final = re.compile(r"(?:output, )?state: (on|off)")
-
-
-@dataclass(frozen=True, slots=True)
-class TimerReport:
-    """A pin in timer mode. `direction` is configured, `running` that of the pulse under way, `none` when idle."""
-
-    direction: Direction
-    pulse_ms: int
-    running: Direction
-    remaining_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class PinReport:
-    """What `im 0 N` shows of a pin."""
-
-    star: bool
-    """The header starts with `* `: 2021 and newest."""
-    number: int
-    mode: str
-    hardware: str
-    flags: frozenset[str]
-    timer: TimerReport | None
-    state: bool | None
-    """Logical value, through `invert`; None where the mode has none."""
-
-
-_DIRECTIONS: Final[dict[str, Direction]] = {"none": "none", "down": "down", "up": "up"}
-
-
-def _pin_report(pin: int) -> Callable[[str], PinReport]:
-    def parse(reply: str) -> PinReport:
-        header = _HEADER.match(reply)
-        line = _PIN.fullmatch(reply, header.end()) if header else None
-        if header is None or line is None or int(line.group(1)) != pin:
-            raise ReplyError(f"im 0 {pin}: unexpected answer {_show(reply)}")
-        detail = line.group(5)
-        timer, state = _TIMER.fullmatch(detail), _STATE.fullmatch(detail)
-        report = None
-        if timer is not None:
-            report = TimerReport(
-                _DIRECTIONS[timer.group(1)], int(timer.group(2)), _DIRECTIONS[timer.group(3)], int(timer.group(4))
-            )
-        word = timer.group(5) if timer else state.group(1) if state else None
-        return PinReport(
-            star=header.group(1) is not None,
-            number=pin,
-            mode=line.group(2),
-            hardware=line.group(3),
-            flags=frozenset(line.group(4).split()),
-            timer=report,
-            state=None if word is None else word == "on",
-        )
-
-    return parse
-
-
-def _pin_report_ends(buffer: bytes) -> bool:
-    if not buffer.endswith(b"\n"):
-        return False
-    return b", info: " in buffer or not buffer.startswith((b"* io[", b"io["))
-
-
-def show_pin(pin: int) -> Request[PinReport]:
-    """How a pin is set up and what it does now."""
-    return Request(f"im 0 {pin}", _pin_report(pin), _pin_report_ends)
-
-
-def set_mode(pin: int, mode: Literal["dinput", "uart"]) -> Request[PinReport]:
-    """Set up an input or a UART pin. Never for a relay pin: it may press (6.4)."""
-    return Request(f"im 0 {pin} {mode}", _pin_report(pin), _pin_report_ends, writes_flash=True)
-
-
-def _value(mode: str) -> Callable[[str], bool]:
-    on, off = f"{mode}: [1]\n", f"{mode}: [0]\n"
-
-    def parse(reply: str) -> bool:
-        if reply == on:
-            return True
-        if reply == off:
-            return False
-        raise ReplyError(f"read of a {mode}: unexpected answer {_show(reply)}")
-
-    return parse
-
-
-def read_pin(pin: int, mode: str) -> Request[bool]:
-    """The value of a pin that is in `mode`, through `invert`."""
-    return Request(f"ir 0 {pin}", _value(mode), _line)
-
-
-def write_output(pin: int, value: bool) -> Request[bool]:
-    """Set a plain output; the reply is the pin as read back. The level stays until the next write."""
-    return Request(f"iw 0 {pin} {int(value)}", _value(OUTPUT_MODE), _line)
-
-
-def trigger(pin: int, action: Literal["on", "off"]) -> Request[None]:
-    """Start (or prolong) the pulse of a timer pin, or end it. `RefusedError`: the board says that it did not."""
-    ok = f"trigger {action} 0/{pin}: ok\n"
-    head = f"trigger {action} 0/{pin}: "
-    refusals = (f"{head}cannot trigger this pin\n", f"{head}invalid trigger type\n", f"{head}\n", "invalid pin\n")
-
-    def parse(reply: str) -> None:
-        if reply == ok:
-            return
-        if reply in refusals:
-            raise RefusedError(f"the board answered {_show(reply)}")
-        raise ReplyError(f"it 0 {pin} {action}: unexpected answer {_show(reply)}")
-
-    return Request(f"it 0 {pin} {action}", parse, _line)
-
-
-# -- packet mode (section 1.7) -----------------------------------------------------------------------------------------
-
-_PACKET: Final = struct.Struct("<BBHHHHHHHI8xI")
-_START: Final = 1
-_VERSION: Final = 2
-_ID_FIELD: Final = 0x4AFB
-_WANT_MD5, _HAS_MD5, _HAS_TRANSACTION = 1, 2, 4
-
-
-def encode_packet(text: str, transaction: int) -> bytes:
-    """A command in packet mode. The board drops it in silence when `transaction` is one of the last two it saw.
-
-    `transaction` is 1 to 2**32-1. Newest firmware only: older ones take it for text without an end.
-    """
-    if not 0 < transaction < 1 << 32:
-        raise ValueError(f"transaction id {transaction} is not 1 to 2**32-1")
-    data = encode(text)[:-2]
-    end = _PACKET.size + len(data)
-    flags = _WANT_MD5 | _HAS_MD5 | _HAS_TRANSACTION
-    fields = (_START, _VERSION, _ID_FIELD, end, _PACKET.size, end, end, 0, flags, transaction)
-    return _PACKET.pack(*fields, _checksum(_PACKET.pack(*fields, 0) + data)) + data
-
-
-def _checksum(packet: bytes) -> int:
-    # on the wire stand the first four octets of the MD5 in reverse order: read big endian, packed little endian
-    return int.from_bytes(hashlib.md5(packet, usedforsecurity=False).digest()[:4], "big")
-
-
-def packet_ends(buffer: bytes) -> bool:
-    """Whether a packet reply is whole (or so wrong that waiting for more is no use)."""
-    if len(buffer) < _PACKET.size:
-        return bool(buffer) and buffer[0] != _START
-    return len(buffer) >= int.from_bytes(buffer[4:6], "little")
-
-
-def decode_packet(reply: bytes, transaction: int) -> bytes:
-    """The text of a packet reply to `transaction`. Raises `ReplyError`."""
-    if len(reply) < _PACKET.size:
-        raise ReplyError("packet mode: the answer is too short")
-    start, version, ident, length, data, end, _, _, flags, echoed, checksum = _PACKET.unpack_from(reply)
-    wrong = (start, version, ident) != (_START, _VERSION, _ID_FIELD) or length != len(reply)
-    if wrong or not _PACKET.size <= data <= end <= length:
-        raise ReplyError("packet mode: the answer is no packet")
-    if flags & _HAS_MD5 and _checksum(reply[: _PACKET.size - 4] + bytes(4) + reply[_PACKET.size :]) != checksum:
-        raise ReplyError("packet mode: the answer's checksum is wrong")
-    if not flags & _HAS_TRANSACTION or echoed != transaction:
-        raise ReplyError("packet mode: the answer is to another transaction")
-    return reply[data:end]

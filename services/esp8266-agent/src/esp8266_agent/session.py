@@ -4,15 +4,19 @@ import asyncio
 import logging
 import random
 from dataclasses import dataclass
+from typing import Final
 
 from pypmi.config.hardware import BoardPin, Esp8266Hardware
 
-from esp8266_agent import protocol
+from esp8266_agent import packets, pins, protocol
 from esp8266_agent.client import CommandLink, LinkError
 from esp8266_agent.protocol import Era, Firmware
 from esp8266_agent.setup import Inspection, SetupError, is_held, refusal, relays
 
 logger = logging.getLogger(__name__)
+
+_RESTART_TOLERANCE: Final = 2.0
+"""Seconds by which two computations of the board's start may differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,10 @@ class Session:
     firmware: Firmware
     booted_at: float
     """Loop time of the board's last start, give or take a round trip."""
+
+    def restarted_since(self, earlier: "Session") -> bool:
+        """Whether the board has started anew after `earlier` was made."""
+        return self.booted_at > earlier.booted_at + _RESTART_TOLERANCE
 
 
 async def detect_era(link: CommandLink) -> Era:
@@ -69,22 +77,17 @@ async def _let_go_if_stuck(link: CommandLink, relay: BoardPin, inspection: Inspe
         return
     logger.warning("%s: relay pin %d is closed and stays so: opening it", inspection.settings.host, relay.pin)
     if report.timer is not None:
-        await link.ask(protocol.trigger(relay.pin, "off"))
+        await link.ask(pins.trigger(relay.pin, "off"))
         return
     released = not report.state
-    if await link.ask(protocol.write_output(relay.pin, released)) is not released:
+    if await link.ask(pins.write_output(relay.pin, released)) is not released:
         raise SetupError(f"relay pin {relay.pin} of the board at {inspection.settings.host} can't be opened")
 
 
 async def probe_packets(link: CommandLink, rng: random.Random) -> bool:
     """Whether newest firmware knows packet mode (from August 2022 on). If not, the link is over after this."""
     try:
-        await link.ask_once(protocol.IDENTIFICATION, new_transaction(rng))
+        await link.ask_once(protocol.IDENTIFICATION, packets.new_transaction(rng))
     except LinkError:
         return False
     return True
-
-
-def new_transaction(rng: random.Random) -> int:
-    """A transaction id that the board has not just seen. 0 is not one (reference 1.7)."""
-    return rng.randrange(1, 1 << 32)

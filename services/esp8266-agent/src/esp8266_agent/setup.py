@@ -12,9 +12,10 @@ from typing import Final
 
 from pypmi.config.hardware import BoardPin, Esp8266Hardware
 
-from esp8266_agent import protocol
+from esp8266_agent import pins, protocol
 from esp8266_agent.client import CommandLink
-from esp8266_agent.protocol import Era, PinReport, ReplyError
+from esp8266_agent.pins import PinReport
+from esp8266_agent.protocol import Era, ReplyError
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class RestartingError(Exception):
 class RelaySetup:
     """How a relay pin must be set up in timer mode."""
 
-    direction: protocol.Direction
+    direction: pins.Direction
     flags: frozenset[str]
     stored: dict[str, int]
     """Keys below `io.0.<pin>.`, in the order in which they are safely written: `mode` last (6.4)."""
@@ -75,7 +76,7 @@ def relays(settings: Esp8266Hardware) -> tuple[BoardPin, ...]:
 def relay_fault(era: Era, relay: BoardPin, report: PinReport) -> str | None:
     """What is wrong with a relay pin in timer mode as it is now; None when nothing is."""
     wanted = relay_setup(era, relay)
-    if report.timer is None or report.mode != protocol.TIMER_MODE or report.hardware != protocol.OUTPUT_MODE:
+    if report.timer is None or report.mode != pins.TIMER_MODE or report.hardware != pins.OUTPUT_MODE:
         return f"relay pin {relay.pin} is in mode {report.mode!r} and must be in mode 'timer'"
     if report.flags != wanted.flags:
         return f"relay pin {relay.pin} has the flags {_words(report.flags)} and must have {_words(wanted.flags)}"
@@ -100,7 +101,7 @@ def plain_press_value(relay: BoardPin, report: PinReport) -> bool:
 
 def plain_relay_fault(relay: BoardPin, report: PinReport) -> str | None:
     """What is wrong with a relay pin that is a plain output; None when nothing is."""
-    if report.mode != protocol.OUTPUT_MODE or report.hardware != protocol.OUTPUT_MODE:
+    if report.mode != pins.OUTPUT_MODE or report.hardware != pins.OUTPUT_MODE:
         return f"relay pin {relay.pin} is in mode {report.mode!r} and must be in mode 'doutput'"
     if report.flags - {"invert", "autostart"}:
         return f"relay pin {relay.pin} has the flags {_words(report.flags)}"
@@ -201,8 +202,10 @@ class Inspection:
         return Deviation(f"the board has no name, it must be {wanted!r}", True, fix)
 
     async def _relay(self, relay: BoardPin) -> None:
-        report = self.reports[relay.pin] = await self.link.ask(protocol.show_pin(relay.pin))
+        report = self.reports[relay.pin] = await self.link.ask(pins.show_pin(relay.pin))
         if report.star != (self.era is not Era.OLD):
+            if self.settings.firmware == "auto":
+                raise ReplyError("im: the answer is not that of the firmware found out before")
             raise SetupError(f"the firmware is not that of {self.era}: set `firmware: auto` in fleet.yaml")
         if self.settings.output_mode == "plain":
             problem = plain_relay_fault(relay, report)
@@ -237,10 +240,10 @@ class Inspection:
         self._differs(problem, fix, needs_restart=True)
 
     def _triggers(self) -> None:
-        pins = {str(relay.pin) for relay in relays(self.settings)}
+        wired = {str(relay.pin) for relay in relays(self.settings)}
         for key, value in self._stored.items():
             family = key.removesuffix("pin")
-            if not key.startswith("trigger.") or family == key or value not in pins:
+            if not key.startswith("trigger.") or family == key or value not in wired:
                 continue
             if self._stored.get(f"{family}io", "0") != "0":
                 continue
@@ -254,12 +257,12 @@ class Inspection:
         status = self.settings.status
         if status is None:
             return
-        report = await self.link.ask(protocol.show_pin(status.pin))
-        if report.mode == protocol.INPUT_MODE and report.flags <= _INPUT_FLAGS:
+        report = await self.link.ask(pins.show_pin(status.pin))
+        if report.mode == pins.INPUT_MODE and report.flags <= _INPUT_FLAGS:
             return
 
         async def fix() -> None:
-            after = await self.link.ask(protocol.set_mode(status.pin, "dinput"))
+            after = await self.link.ask(pins.set_mode(status.pin, "dinput"))
             if after.flags - _INPUT_FLAGS:  # `im` has deleted the stored flags, the running ones end at the restart
                 await self.link.restart_board()
                 raise RestartingError
@@ -274,12 +277,12 @@ class Inspection:
         for pin in (_TX_PIN, _RX_PIN):
             if pin in used:
                 continue
-            report = await self.link.ask(protocol.show_pin(pin))
-            if report.mode == protocol.UART_MODE:
+            report = await self.link.ask(pins.show_pin(pin))
+            if report.mode == pins.UART_MODE:
                 continue
 
             async def fix(pin: int = pin) -> None:
-                await self.link.ask(protocol.set_mode(pin, "uart"))
+                await self.link.ask(pins.set_mode(pin, "uart"))
 
             self._differs(f"pin {pin} is in mode {report.mode!r} and the console needs 'uart'", fix, unsafe=False)
 
