@@ -32,15 +32,15 @@ CONSOLE = 0x81
 BMC = 0x20
 
 
-class Timeout(Exception):
+class NoAnswerError(Exception):
     """No answer came."""
 
 
-class BadPacket(Exception):
+class BadPacketError(Exception):
     """An answer was wrong: what exactly stands in the text."""
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A step of the login was refused."""
 
     def __init__(self, step: str, status: int) -> None:
@@ -169,20 +169,16 @@ def message(
     """An IPMI request message; `bad_*` spoil its checksums."""
     head = bytes((rs_address, netfn << 2 | rs_lun))
     body = bytes((rq_address, sequence << 2 | rq_lun, command)) + data
-    return (
-        head + bytes((checksum(head) ^ (0x55 * bad_first),)) + body + bytes((checksum(body) ^ (0x55 * bad_second),))
-    )
+    return head + bytes((checksum(head) ^ (0x55 * bad_first),)) + body + bytes((checksum(body) ^ (0x55 * bad_second),))
 
 
 def parse_answer(raw: bytes) -> Answer:
-    """Take a response message apart; raises BadPacket when it is not a right one."""
+    """Take a response message apart; raises BadPacketError when it is not a right one."""
     if len(raw) < 8:
-        raise BadPacket(f"response message of {len(raw)} octets")
+        raise BadPacketError(f"response message of {len(raw)} octets")
     if sum(raw[:3]) & 0xFF or sum(raw[3:]) & 0xFF:
-        raise BadPacket(f"wrong checksum in {raw.hex()}")
-    return Answer(
-        raw, raw[0], raw[1] >> 2, raw[1] & 3, raw[3], raw[4] >> 2, raw[4] & 3, raw[5], raw[6], raw[7:-1]
-    )
+        raise BadPacketError(f"wrong checksum in {raw.hex()}")
+    return Answer(raw, raw[0], raw[1] >> 2, raw[1] & 3, raw[3], raw[4] >> 2, raw[4] & 3, raw[5], raw[6], raw[7:-1])
 
 
 def confidentiality_pad(length: int) -> bytes:
@@ -266,7 +262,7 @@ class RmcpClient:
         reply = self._retry(self.lan15(message(netfn, command, data, sequence=self._next_rq())))
         auth_type, sequence, session_id, length = struct.unpack_from("<BIIB", reply, 4)
         if reply[:4] != RMCP_IPMI or (auth_type, sequence, session_id) != (0, 0, 0) or length != len(reply) - 14:
-            raise BadPacket(f"1.5 header of {reply.hex()}")
+            raise BadPacketError(f"1.5 header of {reply.hex()}")
         return parse_answer(reply[14:])
 
     def ask20(self, netfn: int, command: int, data: bytes = b"") -> Answer:
@@ -279,10 +275,10 @@ class RmcpClient:
     @staticmethod
     def parse_sessionless(reply: bytes, expected: int) -> bytes:
         if len(reply) < 16 or reply[:4] != RMCP_IPMI:
-            raise BadPacket(f"RMCP header of {reply.hex()}")
+            raise BadPacketError(f"RMCP header of {reply.hex()}")
         auth_type, kind, session_id, sequence, length = struct.unpack_from("<BBIIH", reply, 4)
         if (auth_type, kind, session_id, sequence, length) != (6, expected, 0, 0, len(reply) - 16):
-            raise BadPacket(f"session header of {reply.hex()}")
+            raise BadPacketError(f"session header of {reply.hex()}")
         return reply[16:]
 
     def _retry(self, datagram: bytes) -> bytes:
@@ -290,7 +286,7 @@ class RmcpClient:
             reply = self.exchange(datagram)
             if reply is not None:
                 return reply
-        raise Timeout
+        raise NoAnswerError
 
     # --- login, step by step ---
 
@@ -307,20 +303,18 @@ class RmcpClient:
         )
         return struct.pack("<BBxxI", self._next_tag(), level, console_id) + blocks
 
-    def open(
-        self, algorithms: tuple[int, int, int], *, level: int = HIGHEST, console_id: int = 0xA0A2A3A4
-    ) -> int:
-        """Open Session; returns the server's session id. Raises Refused."""
+    def open(self, algorithms: tuple[int, int, int], *, level: int = HIGHEST, console_id: int = 0xA0A2A3A4) -> int:
+        """Open Session; returns the server's session id. Raises RefusedError."""
         request = self.open_request(algorithms, level=level, console_id=console_id)
         reply = self._sessionless(OPEN_REQUEST, OPEN_RESPONSE, request)
         self._check_refusal("open", reply, request[0], console_id)
         if len(reply) != 36:
-            raise BadPacket(f"Open Session Response of {len(reply)} octets")
+            raise BadPacketError(f"Open Session Response of {len(reply)} octets")
         self.granted = reply[2]
         session_id: int = struct.unpack_from("<I", reply, 8)[0]
         expected = b"".join(struct.pack("<BxxBBxxx", kind, 8, algorithm) for kind, algorithm in enumerate(algorithms))
         if reply[12:] != expected or session_id == 0:
-            raise BadPacket(f"Open Session Response {reply.hex()}")
+            raise BadPacketError(f"Open Session Response {reply.hex()}")
         return session_id
 
     def rakp1_payload(
@@ -344,7 +338,7 @@ class RmcpClient:
         console_id: int = 0xA0A2A3A4,
         repeat: bool = False,
     ) -> Self:
-        """Open a session; `repeat` sends RAKP 1 and 3 twice, as after a lost answer. Raises Refused."""
+        """Open a session; `repeat` sends RAKP 1 and 3 twice, as after a lost answer. Raises RefusedError."""
         name = user.encode() if isinstance(user, str) else user
         secret = (password.encode() if isinstance(password, str) else password).ljust(20, b"\0")
         algorithms = SUITES[suite]
@@ -354,23 +348,23 @@ class RmcpClient:
         reply = self._sessionless(RAKP1, RAKP2, first)
         self._check_refusal("rakp2", reply, first[0], console_id)
         if repeat and self._sessionless(RAKP1, RAKP2, first) != reply:
-            raise BadPacket("a repeated RAKP 1 has another answer")
+            raise BadPacketError("a repeated RAKP 1 has another answer")
         random, guid, check = reply[8:24], reply[24:40], reply[40:]
         self.guid = guid
         who = bytes((role, len(name))) + name
         ids = struct.pack("<II", console_id, session_id)
         if check != algorithms.hmac(secret, ids + console_random + random + guid + who):
-            raise Refused("rakp2 check", 0)
+            raise RefusedError("rakp2 check", 0)
         proof = algorithms.hmac(secret, random + struct.pack("<I", console_id) + who)
         third = self.rakp3_payload(session_id, proof)
         reply = self._sessionless(RAKP3, RAKP4, third)
         self._check_refusal("rakp4", reply, third[0], console_id)
         if repeat and self._sessionless(RAKP3, RAKP4, third) != reply:
-            raise BadPacket("a repeated RAKP 3 has another answer")
+            raise BadPacketError("a repeated RAKP 3 has another answer")
         sik = algorithms.hmac(kg.ljust(20, b"\0") if kg else secret, console_random + random + who)
         expected = algorithms.hmac(sik, console_random + struct.pack("<I", session_id) + guid)
         if reply[8:] != expected[: algorithms.check_length]:
-            raise Refused("rakp4 check", 0)
+            raise RefusedError("rakp4 check", 0)
         self.keys = Keys(algorithms, session_id, console_id, sik)
         self.out_sequence = 0
         self.seen = []
@@ -389,13 +383,13 @@ class RmcpClient:
     @staticmethod
     def _check_refusal(step: str, reply: bytes, tag: int, console_id: int) -> None:
         if reply[0] != tag:
-            raise BadPacket(f"{step}: message tag {reply[0]}, expected {tag}")
+            raise BadPacketError(f"{step}: message tag {reply[0]}, expected {tag}")
         if reply[1]:
             if len(reply) != 8 or struct.unpack_from("<I", reply, 4)[0] not in {console_id, 0}:
-                raise BadPacket(f"{step}: error form {reply.hex()}")
-            raise Refused(step, reply[1])
+                raise BadPacketError(f"{step}: error form {reply.hex()}")
+            raise RefusedError(step, reply[1])
         if struct.unpack_from("<I", reply, 4)[0] != console_id:
-            raise BadPacket(f"{step}: console session id of {reply.hex()}")
+            raise BadPacketError(f"{step}: console session id of {reply.hex()}")
 
     # --- in a session ---
 
@@ -450,34 +444,34 @@ class RmcpClient:
         return RMCP_IPMI + covered + check
 
     def unseal(self, datagram: bytes) -> Packet:
-        """Check and decrypt a packet of this session; raises BadPacket."""
+        """Check and decrypt a packet of this session; raises BadPacketError."""
         keys = self.keys
         assert keys is not None, "no session"
         if len(datagram) < 16 or datagram[:4] != RMCP_IPMI:
-            raise BadPacket(f"RMCP header of {datagram.hex()}")
+            raise BadPacketError(f"RMCP header of {datagram.hex()}")
         auth_type, kind, session_id, sequence, length = struct.unpack_from("<BBIIH", datagram, 4)
         if auth_type != 6 or session_id != keys.console_id or sequence == 0:
-            raise BadPacket(f"session header of {datagram.hex()}")
+            raise BadPacketError(f"session header of {datagram.hex()}")
         payload, rest = datagram[16 : 16 + length], datagram[16 + length :]
         if kind & AUTHENTICATED:
             check = rest[-keys.suite.check_length :]
             if keys.suite.hmac(keys.k1, datagram[4 : -len(check)])[: keys.suite.check_length] != check:
-                raise BadPacket("integrity check value")
+                raise BadPacketError("integrity check value")
             trailer = rest[: -len(check)]
             fill = trailer[-2]
             if trailer != b"\xff" * fill + bytes((fill, 7)) or (12 + length + len(trailer)) % 4:
-                raise BadPacket(f"trailer {trailer.hex()}")
+                raise BadPacketError(f"trailer {trailer.hex()}")
         elif rest:
-            raise BadPacket(f"{len(rest)} octets behind the payload")
+            raise BadPacketError(f"{len(rest)} octets behind the payload")
         if kind & ENCRYPTED:
             decryptor = Cipher(AES(keys.k2[:16]), CBC(payload[:16])).decryptor()
             plain = decryptor.update(payload[16:]) + decryptor.finalize()
             size = len(plain) - plain[-1] - 1
             if plain[size:] != confidentiality_pad(size):
-                raise BadPacket("confidentiality pad")
+                raise BadPacketError("confidentiality pad")
             payload = plain[:size]
         if sequence in self.seen:
-            raise BadPacket(f"session sequence number {sequence} came twice")
+            raise BadPacketError(f"session sequence number {sequence} came twice")
         self.seen.append(sequence)
         return Packet(kind & 0x3F, bool(kind & ENCRYPTED), bool(kind & AUTHENTICATED), session_id, sequence, payload)
 
@@ -495,7 +489,7 @@ class RmcpClient:
                 return None
             if packet.payload_type == IPMI:
                 if not (packet.encrypted and packet.authenticated):
-                    raise BadPacket("an answer without protection")
+                    raise BadPacketError("an answer without protection")
                 return parse_answer(packet.payload)
             self.sol.append(packet.payload)
 
@@ -505,7 +499,7 @@ class RmcpClient:
         return self.receive_answer(timeout)
 
     def request(self, netfn: int, command: int, data: bytes = b"", *, rs_lun: int = 0, rq_lun: int = 0) -> Answer:
-        """A request to the server itself, sent again when no answer comes. Raises Timeout."""
+        """A request to the server itself, sent again when no answer comes. Raises NoAnswerError."""
         sequence = self._next_rq()
         raw = message(netfn, command, data, sequence=sequence, rs_lun=rs_lun, rq_lun=rq_lun)
         for _ in range(self.retries):
@@ -513,9 +507,9 @@ class RmcpClient:
             while (answer := self.receive_answer()) is not None:
                 if answer.sequence == sequence and answer.command == command:
                     if (answer.netfn, answer.rq_address, answer.rs_address) != (netfn | 1, CONSOLE, BMC):
-                        raise BadPacket(f"addresses of {answer}")
+                        raise BadPacketError(f"addresses of {answer}")
                     return answer
-        raise Timeout
+        raise NoAnswerError
 
     def bridge(
         self,
@@ -530,7 +524,7 @@ class RmcpClient:
     ) -> list[Answer]:
         """A bridged request; `transit` is (channel, address) on the way. All answers, in their order.
 
-        Raises Timeout when the last one, or a refusal on the way, does not come.
+        Raises NoAnswerError when the last one, or a refusal on the way, does not come.
         """
         sequence = self._next_rq()
         raw = message(netfn, command, data, rs_address=target, rq_address=rq_address, sequence=sequence)
@@ -548,7 +542,7 @@ class RmcpClient:
         while len(answers) < expected:
             answer = self.receive_answer()
             if answer is None:
-                raise Timeout
+                raise NoAnswerError
             answers.append(answer)
             if answer.code and answer.command == 0x34:
                 break

@@ -219,7 +219,7 @@ class Terminal:
         """Wait until `text` was shown; returns everything up to and with it, and forgets that."""
         async with asyncio.timeout(timeout):
             while text not in self.shown:
-                assert self._open, f"it ended; shown: {bytes(self.shown[-500:])!r}"
+                assert self._open, f"it ended; shown: {bytes(self.shown[:300])!r} ... {bytes(self.shown[-300:])!r}"
                 self._more.clear()
                 await self._more.wait()
         end = self.shown.index(text) + len(text)

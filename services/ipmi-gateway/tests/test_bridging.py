@@ -14,9 +14,7 @@ def wrap(channel: int, raw: bytes, tracking: int = 0x40, **options: int) -> byte
     return message(APP, SEND_MESSAGE, bytes((tracking | channel,)) + raw, **options)
 
 
-@pytest.mark.parametrize(
-    ("channel", "target"), [(0, 0x01), (0, 0x30), (0, 0xFF), (2, 0x05), (11, 0x01)]
-)
+@pytest.mark.parametrize(("channel", "target"), [(0, 0x01), (0, 0x30), (0, 0xFF), (2, 0x05), (11, 0x01)])
 @pytest.mark.parametrize("rq_address", [CONSOLE, BMC])
 def test_single(harness: Harness, admin: RmcpClient, channel: int, target: int, rq_address: int) -> None:
     first, second = admin.bridge(channel, target, APP, GET_DEVICE_ID, rq_address=rq_address)
@@ -31,7 +29,8 @@ def test_single(harness: Harness, admin: RmcpClient, channel: int, target: int, 
 def test_octets_of_the_reference(harness: Harness, admin: RmcpClient) -> None:
     admin.send(admin.seal(IPMI, bytes.fromhex("2018c8 81183440 3000d0 81180166 f3")))
     first, second = admin.receive_answer(0), admin.receive_answer(0)
-    assert first is not None and second is not None
+    assert first is not None
+    assert second is not None
     assert first.raw == bytes.fromhex("811c63 20183400 94")
     assert second.raw == bytes.fromhex("81047b 30180100 010000 b6")
 
@@ -40,7 +39,8 @@ def test_luns_and_other_sequence_of_the_inner_message(admin: RmcpClient) -> None
     inner = message(APP, GET_DEVICE_ID, rs_address=0x30, rq_address=0x20, rq_lun=2, rs_lun=0, sequence=33)
     first = admin.ask(wrap(0, inner, sequence=7))
     second = admin.receive_answer(0)
-    assert first is not None and second is not None
+    assert first is not None
+    assert second is not None
     assert (first.sequence, second.sequence, second.rq_lun) == (7, 33, 2)
 
 
@@ -166,7 +166,8 @@ def test_bridged_work(harness: Harness, admin: RmcpClient) -> None:
     assert admin.receive_raw(0.1) is None  # the first answer must come before the second: they come together
     assert harness.finish_work() == 1
     first, second = admin.receive_answer(0), admin.receive_answer(0)
-    assert first is not None and second is not None
+    assert first is not None
+    assert second is not None
     assert (first.command, second.command) == (0x34, CHASSIS_CONTROL)
     assert admin.receive_raw(0) is None
     event = harness.events[-1]

@@ -22,14 +22,14 @@ from rmcp_client import (
     RAKP4,
     SUITES,
     USER,
-    Refused,
+    RefusedError,
     RmcpClient,
     message,
 )
 
 
 def refused(client: RmcpClient, *args: object, **options: object) -> tuple[str, int]:
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(RefusedError) as refusal:
         client.login(*args, **options)  # type: ignore[arg-type]
     return refusal.value.step, refusal.value.status
 
@@ -123,7 +123,7 @@ def test_highest_privilege_comes_out_definite(client: RmcpClient) -> None:
     ],
 )
 def test_suites_that_are_not_served(client: RmcpClient, algorithms: tuple[int, int, int], status: int) -> None:
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(RefusedError) as refusal:
         client.open(algorithms)
     assert refusal.value.status == status
 
@@ -136,7 +136,7 @@ def test_only_the_configured_suites() -> None:
 
 @pytest.mark.parametrize("level", [5, 6, 15])
 def test_open_session_with_a_privilege_that_nobody_gets(client: RmcpClient, level: int) -> None:
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(RefusedError) as refusal:
         client.open(SUITES[3].algorithms, level=level)
     assert refusal.value.status == 0x09
 
@@ -154,7 +154,7 @@ def test_short_open_session_requests_are_dropped(client: RmcpClient, length: int
 
 
 def test_console_id_zero(client: RmcpClient) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedError):
         client.open(SUITES[3].algorithms, console_id=0)
 
 

@@ -14,7 +14,9 @@ def test_message_from_the_reference() -> None:
     inner = ipmb.unpack(outer.data[1:])
     assert inner == ipmb.Message(0x30, 0, 0, 0x81, 6, 0, 0x01, b"")
     assert ipmb.pack_response(outer, 0) == bytes.fromhex("811c63 20183400") + b"\x94"
-    assert ipmb.pack_response(inner._replace(rq_address=0x20), 0, b"\x01\0\0") == bytes.fromhex("2004dc 30180100010000b6")
+    assert ipmb.pack_response(inner._replace(rq_address=0x20), 0, b"\x01\0\0") == bytes.fromhex(
+        "2004dc 30180100010000b6"
+    )
 
 
 def test_response_keeps_both_luns() -> None:

@@ -99,7 +99,8 @@ def test_acknowledges_are_taken_without_a_word(client: RmcpClient) -> None:
 
 def test_session_info(harness: Harness, admin: RmcpClient) -> None:
     other = RmcpClient(harness.transport(("2001:db8::7", 5000, 0, 0))).login("viewer", "viewpass", role=USER)
-    assert admin.keys is not None and other.keys is not None
+    assert admin.keys is not None
+    assert other.keys is not None
     own = admin.request(APP, 0x3D, b"\0").data
     assert own == bytes((1, 63, 2, 2, 4, 0x11, 192, 0, 2, 1)) + bytes(6) + struct.pack("<H", 40000)
     second = bytes((2, 63, 2, 4, 2, 0x11, 0, 0, 0, 0)) + bytes(6) + struct.pack("<H", 5000)
@@ -124,7 +125,8 @@ def test_mapped_ipv4_addresses_are_said(harness: Harness) -> None:
 
 def test_close_session(harness: Harness, admin: RmcpClient) -> None:
     viewer = RmcpClient(harness.transport(("192.0.2.9", 1))).login("viewer", "viewpass", role=USER)
-    assert admin.keys is not None and viewer.keys is not None
+    assert admin.keys is not None
+    assert viewer.keys is not None
     admin_id, viewer_id = (struct.pack("<I", client.keys.session_id) for client in (admin, viewer))
     assert viewer.request(APP, 0x3C, admin_id).code == 0xD4
     assert viewer.request(APP, 0x3C, b"\xff\xff\xff\x7f").code == 0xD4

@@ -5,7 +5,6 @@ answered by a message of its own, the outermost first, and then comes the answer
 that all clients take: an answer nested into the Send Message response is not read by pyghmi.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +23,7 @@ _TRACK_REQUEST: Final = 0x40
 _CHANNEL_MASK: Final = 0x0F
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Route:
     """Where a bridged request comes out."""
 
@@ -36,26 +35,20 @@ class Route:
     channel: int
 
 
-def is_send_message(message: ipmb.Message) -> bool:
-    """Whether a request is to be bridged."""
-    return message.command == SEND_MESSAGE and message.netfn == NetFn.APP
-
-
 def resolve(
     message: ipmb.Message, listener: "Listener", directory: "Directory", user: "User", privilege: Privilege
 ) -> Route | tuple[bytes, ...]:
     """Follow a Send Message request to its end, or return the answers that refuse it."""
     answers: tuple[bytes, ...] = ()
-    find = _finder(listener, directory)
     for _ in range(MAX_DEPTH):
-        code, inner = _unwrap(message, privilege)
-        if inner is None:
-            return (*answers, ipmb.pack_response(message, code))
+        inner = _unwrap(message, privilege)
+        if isinstance(inner, Code):
+            return (*answers, ipmb.pack_response(message, inner))
         channel = message.data[0] & _CHANNEL_MASK
-        bmc = find(channel, inner.rs_address)
+        bmc = _find(listener, directory, channel, inner.rs_address)
         if bmc is None:
             return (*answers, ipmb.pack_response(message, Code.DESTINATION_UNAVAILABLE))
-        last = not is_send_message(inner)
+        last = inner.command != SEND_MESSAGE or inner.netfn != NetFn.APP
         if last and not user.may_reach(bmc.node_id):
             return (*answers, ipmb.pack_response(message, Code.INSUFFICIENT_PRIVILEGE))
         answers = (*answers, ipmb.pack_response(message, Code.OK))
@@ -65,30 +58,24 @@ def resolve(
     return (*answers, ipmb.pack_response(message, Code.INVALID_FIELD))
 
 
-def _unwrap(message: ipmb.Message, privilege: Privilege) -> tuple[Code, ipmb.Message | None]:
-    """The message inside a Send Message request, or None and why it is refused."""
+def _unwrap(message: ipmb.Message, privilege: Privilege) -> ipmb.Message | Code:
+    """The message inside a Send Message request, or why it is refused."""
     data = message.data
     if privilege < Privilege.USER:
-        return Code.INSUFFICIENT_PRIVILEGE, None
+        return Code.INSUFFICIENT_PRIVILEGE
     if len(data) < 1 + ipmb.MINIMUM_LENGTH:
-        return Code.DATA_LENGTH_INVALID, None
+        return Code.DATA_LENGTH_INVALID
     if data[0] & ~_CHANNEL_MASK != _TRACK_REQUEST:
-        return Code.INVALID_FIELD, None
+        return Code.INVALID_FIELD
     inner = ipmb.unpack(data[1:])
-    if inner is None or inner.netfn & 1:
-        return Code.INVALID_FIELD, None
-    return Code.OK, inner
+    return Code.INVALID_FIELD if inner is None or inner.netfn & 1 else inner
 
 
-def _finder(listener: "Listener", directory: "Directory") -> Callable[[int, int], "Bmc | None"]:
-    """How addresses are found from this listener: 20h is always its own controller."""
-
-    def find(channel: int, address: int) -> "Bmc | None":
-        if address == BMC_ADDRESS:
-            return listener.bmc
-        bmc = directory.find(channel, address)
-        if bmc is None or listener.bridging or bmc.node_id == listener.bmc.node_id:
-            return bmc
-        return None
-
-    return find
+def _find(listener: "Listener", directory: "Directory", channel: int, address: int) -> "Bmc | None":
+    """Who an address means to clients of this listener: 20h is always the listener's own controller."""
+    if address == BMC_ADDRESS:
+        return listener.bmc
+    bmc = directory.find(channel, address)
+    if bmc is None or listener.bridging or bmc.node_id == listener.bmc.node_id:
+        return bmc
+    return None

@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Final
 
-from ipmi_gateway.bridging import is_send_message, resolve
-from ipmi_gateway.codes import BMC_ADDRESS, Code, Privilege
+from ipmi_gateway.bridging import SEND_MESSAGE, resolve
+from ipmi_gateway.codes import BMC_ADDRESS, Code, NetFn, Privilege
 from ipmi_gateway.commands.registry import Command, CompletionError, Registry, Request
 from ipmi_gateway.commands.session import session_commands
 from ipmi_gateway.directory import Directory, Listener
@@ -37,6 +37,9 @@ Output = tuple[bytes, Peer, Listener]
 MAX_DATAGRAM: Final = 1024
 """Longer ones are dropped unread; the longest real ones (SOL, write FRU) have some 350 octets."""
 _SWEEP_INTERVAL: Final = 1.0
+_RMCP_VERSION: Final = bytes((rmcp.VERSION,))
+_RMCPPLUS_MARK: Final = bytes((rmcp.MessageClass.IPMI, rmcpplus.AUTH_FORMAT))
+_NO_SESSION: Final = bytes(4)
 _PROTECTED: Final = rmcpplus.ENCRYPTED | rmcpplus.AUTHENTICATED
 
 
@@ -98,15 +101,15 @@ class Engine:
     def receive(self, datagram: bytes, peer: Peer, listener: Listener, now: float) -> None:
         """Take a datagram. Never raises, whatever it holds."""
         try:
-            if len(datagram) >= rmcpplus.PAYLOAD_OFFSET and datagram[0] == rmcp.VERSION and datagram[3:5] == b"\x07\x06":
-                if len(datagram) <= MAX_DATAGRAM:
-                    _, payload_type, session_id, sequence, length = rmcpplus.HEADER.unpack_from(datagram, 4)
-                    if session_id:
-                        self._receive_in_session(datagram, payload_type, session_id, sequence, length, peer, listener, now)
-                    elif self._limiter.allow(source_of(peer[0]), now):
-                        self._receive_sessionless(datagram, payload_type, length, peer, listener, now)
-            elif rmcp.HEADER_LENGTH <= len(datagram) <= MAX_DATAGRAM and datagram[0] == rmcp.VERSION:
-                if self._limiter.allow(source_of(peer[0]), now):
+            if len(datagram) > MAX_DATAGRAM or datagram[:1] != _RMCP_VERSION:
+                return
+            rmcpplus_packet = datagram[3:5] == _RMCPPLUS_MARK and len(datagram) >= rmcpplus.PAYLOAD_OFFSET
+            if rmcpplus_packet and datagram[6:10] != _NO_SESSION:
+                self._receive_in_session(datagram, peer, listener, now)
+            elif self._limiter.allow(source_of(peer[0]), now):
+                if rmcpplus_packet:
+                    self._receive_sessionless(datagram, peer, listener, now)
+                else:
                     self._receive_other(datagram, peer, listener, now)
         except Exception:
             log.exception("a datagram from %s could not be handled", peer_text(peer))
@@ -170,6 +173,8 @@ class Engine:
 
     def _receive_other(self, datagram: bytes, peer: Peer, listener: Listener, now: float) -> None:
         """ASF, IPMI 1.5, and RMCP acknowledges (which nobody waits for: IPMI messages ask for none)."""
+        if len(datagram) < rmcp.HEADER_LENGTH:
+            return
         message_class = datagram[3]
         if message_class == rmcp.MessageClass.ASF:
             pong = asf.answer_ping(datagram)
@@ -183,9 +188,8 @@ class Engine:
             if answer is not None:
                 self._output.append((lan15.pack(answer), peer, listener))
 
-    def _receive_sessionless(
-        self, datagram: bytes, payload_type: int, length: int, peer: Peer, listener: Listener, now: float
-    ) -> None:
+    def _receive_sessionless(self, datagram: bytes, peer: Peer, listener: Listener, now: float) -> None:
+        _, payload_type, _, _, length = rmcpplus.HEADER.unpack_from(datagram, rmcp.HEADER_LENGTH)
         payload = datagram[rmcpplus.PAYLOAD_OFFSET :]
         if len(payload) != length:
             return
@@ -211,9 +215,7 @@ class Engine:
         message = ipmb.unpack(raw)
         if message is None or message.netfn & 1 or message.rs_address != BMC_ADDRESS:
             return None
-        request = Request(
-            message.netfn, message.command, message.data, listener.bmc, None, now, lun=message.rs_lun
-        )
+        request = Request(message.netfn, message.command, message.data, listener.bmc, None, now, lun=message.rs_lun)
         result = self._dispatch(request, Privilege.HIGHEST)
         if not isinstance(result, bytes | Exception):
             _discard(result)
@@ -223,17 +225,8 @@ class Engine:
 
     # --- in sessions -------------------------------------------------------------------------------------------
 
-    def _receive_in_session(
-        self,
-        datagram: bytes,
-        payload_type: int,
-        session_id: int,
-        sequence: int,
-        length: int,
-        peer: Peer,
-        listener: Listener,
-        now: float,
-    ) -> None:
+    def _receive_in_session(self, datagram: bytes, peer: Peer, listener: Listener, now: float) -> None:
+        _, payload_type, session_id, sequence, length = rmcpplus.HEADER.unpack_from(datagram, rmcp.HEADER_LENGTH)
         session = self._sessions.get(session_id)
         if session is None or payload_type & _PROTECTED != _PROTECTED:
             return
@@ -263,7 +256,7 @@ class Engine:
         answers: tuple[bytes, ...] = ()
         bmc = session.listener.bmc
         channel = 0
-        bridged = is_send_message(message)
+        bridged = message.command == SEND_MESSAGE and message.netfn == NetFn.APP
         if bridged:
             route = resolve(message, session.listener, self.directory, session.user, session.privilege)
             if isinstance(route, tuple):
@@ -276,7 +269,10 @@ class Engine:
         result = self._dispatch(request, session.privilege)
         command = self._commands.find(message.netfn, message.command)
         if not isinstance(result, bytes | Exception) and command is not None:
-            if len(session.waiting) < self.settings.sessions.requests_in_work and self._in_work < self.settings.work_maximum:
+            if (
+                len(session.waiting) < self.settings.sessions.requests_in_work
+                and self._in_work < self.settings.work_maximum
+            ):
                 session.waiting.add(raw)
                 self._in_work += 1
                 self._work.append(Work(result, session, raw, answers, message, command, bmc.node_id))

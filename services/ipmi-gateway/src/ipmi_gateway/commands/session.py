@@ -39,32 +39,45 @@ _COUNT_MASK: Final = 0x3F
 
 def session_commands(manager: SessionManager, directory: Directory) -> Registry:
     """The rows for sessions, channels and users."""
+    handlers = _Handlers(manager)
     commands = Registry()
-    settings = manager.settings
     app = NetFn.APP
+    commands.add(app, GET_AUTHENTICATION_CAPABILITIES, Privilege.HIGHEST, 2)(handlers.get_authentication_capabilities)
+    commands.add(app, GET_SESSION_CHALLENGE, Privilege.HIGHEST, (1, 17))(handlers.get_session_challenge)
+    commands.add(app, ACTIVATE_SESSION, Privilege.HIGHEST, (1, 22))(handlers.activate_session)
+    commands.add(app, SET_SESSION_PRIVILEGE, Privilege.CALLBACK, 1)(handlers.set_session_privilege)
+    commands.add(app, CLOSE_SESSION, Privilege.CALLBACK, (4, 5))(handlers.close_session)
+    commands.add(app, GET_SESSION_INFO, Privilege.USER, (1, 5))(handlers.get_session_info)
+    return commands.include([channel_commands(manager, directory), user_commands(manager)])
 
-    @commands.add(app, GET_AUTHENTICATION_CAPABILITIES, Privilege.HIGHEST, 2)
-    def get_authentication_capabilities(request: Request) -> bytes:
+
+class _Handlers:
+    """The handlers about sessions."""
+
+    def __init__(self, manager: SessionManager) -> None:
+        self._manager = manager
+        self._settings = manager.settings
+
+    def get_authentication_capabilities(self, request: Request) -> bytes:
         """Section 22.13. No IPMI 1.5 authentication type is offered."""
         channel, level = request.data[0] & 0x0F, request.data[1] & 0x0F
-        if channel not in {CURRENT_CHANNEL, settings.channel} or not Privilege.CALLBACK <= level <= Privilege.OEM:
+        if channel not in {CURRENT_CHANNEL, self._settings.channel}:
+            raise CompletionError(Code.INVALID_FIELD)
+        if not Privilege.CALLBACK <= level <= Privilege.OEM:
             raise CompletionError(Code.INVALID_FIELD)
         extended = request.data[0] & _EXTENDED_DATA
-        status = _NAMED_USERS | (_KG_IS_SET if settings.effective_kg is not None else 0)
-        return bytes((settings.channel, extended, status, _RMCPPLUS_SUPPORTED if extended else 0, 0, 0, 0, 0))
+        status = _NAMED_USERS | (_KG_IS_SET if self._settings.effective_kg is not None else 0)
+        return bytes((self._settings.channel, extended, status, _RMCPPLUS_SUPPORTED if extended else 0, 0, 0, 0, 0))
 
-    @commands.add(app, GET_SESSION_CHALLENGE, Privilege.HIGHEST, (1, 17))
-    def get_session_challenge(_request: Request) -> bytes:
+    def get_session_challenge(self, _request: Request) -> bytes:
         """Section 22.16. IPMI 1.5 sessions are not served: no authentication type is valid."""
         raise CompletionError(Code.INVALID_FIELD)
 
-    @commands.add(app, ACTIVATE_SESSION, Privilege.HIGHEST, (1, 22))
-    def activate_session(_request: Request) -> bytes:
+    def activate_session(self, _request: Request) -> bytes:
         """Section 22.17. There was no challenge, so there is no temporary session id that is valid."""
         raise CompletionError(_ACTIVATE_INVALID_ID)
 
-    @commands.add(app, SET_SESSION_PRIVILEGE, Privilege.CALLBACK, 1)
-    def set_session_privilege(request: Request) -> bytes:
+    def set_session_privilege(self, request: Request) -> bytes:
         """Section 22.18."""
         session = _session(request)
         level = request.data[0]
@@ -72,24 +85,22 @@ def session_commands(manager: SessionManager, directory: Directory) -> Registry:
             return bytes((session.privilege,))
         if not Privilege.USER <= level <= Privilege.OEM:
             raise CompletionError(Code.INVALID_FIELD)
-        if level > settings.channel_privilege_limit:
+        if level > self._settings.channel_privilege_limit:
             raise CompletionError(_LEVEL_ABOVE_LIMIT)
         if level > session.ceiling:
             raise CompletionError(_LEVEL_NOT_AVAILABLE)
         session.privilege = Privilege(level)
         return bytes((level,))
 
-    @commands.add(app, CLOSE_SESSION, Privilege.CALLBACK, (4, 5))
-    def close_session(request: Request) -> bytes:
+    def close_session(self, request: Request) -> bytes:
         """Section 22.19: by id, or by handle behind an id of zero. Another's session needs an administrator."""
         own = _session(request)
         session_id = int.from_bytes(request.data[:4], "little")
         if session_id:
-            if len(request.data) != 4:
-                raise CompletionError(Code.DATA_LENGTH_INVALID)
-            session = manager.sessions.get(session_id)
+            _expect_length(request.data, 4)
+            session = self._manager.sessions.get(session_id)
         elif len(request.data) == 5:
-            session = manager.by_handle(request.data[4])
+            session = self._manager.by_handle(request.data[4])
         else:
             raise CompletionError(_INVALID_SESSION_ID)
         if session is not own and own.privilege < Privilege.ADMINISTRATOR:
@@ -97,31 +108,31 @@ def session_commands(manager: SessionManager, directory: Directory) -> Registry:
         if session is None:
             raise CompletionError(_INVALID_SESSION_ID if session_id else _INVALID_SESSION_HANDLE)
         reason = CloseReason.CLIENT if session is own else CloseReason.ADMINISTRATOR
-        manager.close(session, reason, request.now)
+        self._manager.close(session, reason, request.now)
         return b""
 
-    @commands.add(app, GET_SESSION_INFO, Privilege.USER, (1, 5))
-    def get_session_info(request: Request) -> bytes:
+    def get_session_info(self, request: Request) -> bytes:
         """Section 22.20: this session, the n-th, by handle, or by id."""
-        index, rest = request.data[0], request.data[1:]
-        session: Session | None
-        if index == _BY_HANDLE:
-            _expect_length(rest, 1)
-            session = manager.by_handle(rest[0])
-        elif index == _BY_ID:
-            _expect_length(rest, 4)
-            session = manager.sessions.get(int.from_bytes(rest, "little"))
-        else:
-            _expect_length(rest, 0)
-            session = _session(request) if index == _THIS_SESSION else manager.by_index(index)
-        if session is None and index in {_BY_HANDLE, _BY_ID}:
-            raise CompletionError(Code.NOT_PRESENT)
-        counts = bytes((min(settings.sessions.maximum, _COUNT_MASK), min(len(manager.sessions), _COUNT_MASK)))
+        sessions = self._manager.sessions
+        session = self._find(request)
+        counts = bytes((min(self._settings.sessions.maximum, _COUNT_MASK), min(len(sessions), _COUNT_MASK)))
         if session is None:
             return b"\0" + counts
-        return bytes((session.handle,)) + counts + _describe(session, settings.channel)
+        return bytes((session.handle,)) + counts + _describe(session, self._settings.channel)
 
-    return commands.include([channel_commands(manager, directory), user_commands(manager)])
+    def _find(self, request: Request) -> Session | None:
+        """The session that Get Session Info asks for; None when there are not so many."""
+        index, rest = request.data[0], request.data[1:]
+        if index in {_BY_HANDLE, _BY_ID}:
+            _expect_length(rest, 1 if index == _BY_HANDLE else 4)
+            number = int.from_bytes(rest, "little")
+            manager = self._manager
+            session = manager.by_handle(number) if index == _BY_HANDLE else manager.sessions.get(number)
+            if session is None:
+                raise CompletionError(Code.NOT_PRESENT)
+            return session
+        _expect_length(rest, 0)
+        return _session(request) if index == _THIS_SESSION else self._manager.by_index(index)
 
 
 def _session(request: Request) -> Session:

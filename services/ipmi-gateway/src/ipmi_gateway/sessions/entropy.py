@@ -1,4 +1,4 @@
-"""Random octets, drawn from the system in bulk: a call to the kernel for each IV would cost more than its encryption."""
+"""Random octets, drawn from the system in bulk: asking the kernel for each IV would cost more than encrypting."""
 
 import os
 from collections.abc import Callable

@@ -41,12 +41,23 @@ class _HalfOpen:
     """A handshake under way; kept for a while after its end, since the last answer may get lost."""
 
     __slots__ = (
-        "console_id", "first", "first_answer", "handshake", "last", "last_answer", "level", "listener", "peer",
-        "started", "suite", "tries", "user",
-    )  # fmt: skip
+        "console_id",
+        "first",
+        "first_answer",
+        "handshake",
+        "last",
+        "last_answer",
+        "level",
+        "listener",
+        "peer",
+        "started",
+        "suite",
+        "tries",
+        "user",
+    )
 
     def __init__(
-        self, console_id: int, level: Privilege, suite: Suite, peer: Peer, listener: "Listener", now: float
+        self, peer: Peer, listener: "Listener", *, console_id: int, level: Privilege, suite: Suite, now: float
     ) -> None:
         self.console_id = console_id
         self.level = level
@@ -120,7 +131,9 @@ class SessionManager:
         session_id = self._entropy.identifier()
         while session_id in self._half_open or session_id in self.sessions:
             session_id = self._entropy.identifier()
-        self._half_open[session_id] = _HalfOpen(request.console_id, level, suite, peer, listener, now)
+        self._half_open[session_id] = _HalfOpen(
+            peer, listener, console_id=request.console_id, level=level, suite=suite, now=now
+        )
         return rakp.pack_open_response(request, session_id, level, suite)
 
     def rakp1(self, payload: bytes, peer: Peer, listener: "Listener", now: float) -> bytes | None:

@@ -115,9 +115,7 @@ def unpack_open_request(payload: bytes) -> OpenRequest | None:
     if len(payload) != _OPEN_REQUEST.size:
         return None
     tag, level, console_id, *blocks = _OPEN_REQUEST.unpack(payload)
-    well_formed = all(
-        block[0] == kind and block[3] == _ALGORITHM_BLOCK_LENGTH for kind, block in enumerate(blocks)
-    )
+    well_formed = all(block[0] == kind and block[3] == _ALGORITHM_BLOCK_LENGTH for kind, block in enumerate(blocks))
     algorithms = (blocks[0][4] & 0x3F, blocks[1][4] & 0x3F, blocks[2][4] & 0x3F) if well_formed else None
     return OpenRequest(tag, level & _LEVEL_MASK, console_id, algorithms)
 

@@ -156,7 +156,7 @@ class SessionCrypto:
         check_at = len(datagram) - self._check_length
         payload_end = PAYLOAD_OFFSET + length
         pad = check_at - payload_end - 2
-        # The pad is as short as can be (section 13.6): this also makes sure that the datagram is neither cut nor longer.
+        # The pad is as short as can be (section 13.6); so a datagram that is cut, or longer, is found here too.
         if pad != (-length - 14) & 3 or length < 2 * _BLOCK or length % _BLOCK:
             return None
         inner = self._inner.copy()
