@@ -230,9 +230,11 @@ async def test_commands_by_udp(era, eventually):
 
 
 @pytest.mark.parametrize("era", [Era.OLD, Era.MIDDLE])
-async def test_udp_term_empty(era):
+async def test_udp_term_empty(era, eventually):
     async with SimulatedBoard(era) as board:
         await datagram(board, b"fs udp-term-empty\r\n")
+        await datagram(board, b"r\r\n")
+        await eventually(lambda: board.boots == 2)
         assert await datagram(board, b"ir 0 2\r\n", replies=2) == [b"digital input: [0]\n", b""]
 
 

@@ -344,6 +344,15 @@ def test_clearing_a_flag_lists_and_stores_it(ready, era):
     assert ">    no log-to-uart\n" in device("fs")
 
 
+@pytest.mark.parametrize(
+    ("era", "text", "value"), [(NEWEST, "010", 10), (OLD, "010", 8), (OLD, "7x", 7), (NEWEST, "7x", None)]
+)
+def test_stored_numbers_are_read_as_the_era_does(ready, era, text, value):
+    device = ready(era)
+    device(f"cs a -1 -1 {text}")
+    assert device("cqi a -1 -1") == ("ERROR\n" if value is None else f"a={value} OK\n")
+
+
 def test_dump_of_the_default_flags(blank):
     device = blank(NEWEST)
     device("bp 23")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .eras import TRAITS, DeviceFlag, Era
+from .eras import TRAITS, Era
 from .faults import BoardTimings, Faults
 from .firmware import Action, Firmware, Outcome
 from .framing import Framer, Request
@@ -182,7 +182,7 @@ class CommandPort:
         size = len(reply) if self._firmware.era is Era.NEWEST else OLD_UDP_CHUNK
         for start in range(0, len(reply), max(size, 1)):
             self._hooks.send_datagram(reply[start : start + size], peer)
-        if self._firmware.era is not Era.NEWEST and self._firmware.has(DeviceFlag.UDP_TERM_EMPTY):
+        if self._firmware.udp_ends_empty:
             self._hooks.send_datagram(b"", peer)
 
     def _drop_client(self) -> None:

@@ -66,8 +66,8 @@ def query_int(fw: Firmware, line: Line, _now: float) -> str:
     name = line.word(1)
     if name is None:
         return ""  # really: not one byte
-    value = fw.store.get_int(fill(name, *_indexes(line)))
-    return "ERROR\n" if value is None else f"{name}={value & 0xFFFFFFFF} OK\n"
+    value = fw.store.get_uint(fill(name, *_indexes(line)))
+    return "ERROR\n" if value is None else f"{name}={value} OK\n"
 
 
 def config_set(fw: Firmware, line: Line, _now: float) -> str:
@@ -160,7 +160,7 @@ def _port(fw: Firmware, line: Line, key: str, default: int) -> str:
             return f"> invalid port {port}\n"
         if error := _store_or_default(fw, key, port, default, CANNOT_DELETE):
             return error
-    stored = fw.store.get_int(key)
+    stored = fw.store.get_uint(key)
     return f"> port: {default if stored is None else stored}\n"
 
 
@@ -244,7 +244,7 @@ def uart_parity(fw: Firmware, line: Line, _now: float) -> str:
 
 
 def _stored(fw: Firmware, key: str, default: int) -> int:
-    value = fw.store.get_int(key)
+    value = fw.store.get_uint(key)
     return default if value is None else value
 
 
@@ -257,7 +257,7 @@ def wlan_mode(fw: Firmware, line: Line, _now: float) -> str | Outcome:
 
     word = line.word(1)
     if word is None:
-        stored = fw.store.get_int("wlan.mode")
+        stored = fw.store.get_uint("wlan.mode")
         text = {None: "mode unset", WLAN_CLIENT: "client mode", WLAN_AP: "ap mode"}.get(stored, "unknown mode")
         return f"> current mode: {text}\n"
     if word not in {"client", "ap"}:
@@ -322,7 +322,12 @@ def _trigger(fw: Firmware, line: Line, key: str, what: str, bad: str) -> str:
                 fw.store.commit(put={names[0]: io, names[1]: pin})
         except StoreError:
             return "> cannot set config (open)\n"
-    return f"{what} trigger at io {_stored(fw, names[0], -1)}/{_stored(fw, names[1], -1)} (-1 is disabled)\n"
+    return f"{what} trigger at io {_signed(fw, names[0])}/{_signed(fw, names[1])} (-1 is disabled)\n"
+
+
+def _signed(fw: Firmware, key: str) -> int:
+    value = fw.store.get_int(key)
+    return -1 if value is None else value
 
 
 def status_trigger(fw: Firmware, line: Line, _now: float) -> str:

@@ -87,6 +87,8 @@ class Firmware:
     reset_cause: str = "power on"
     """`power on`, `user reset`, `hardware watchdog`, ...; without the word `reset` that newer eras add."""
     flags: int = 0
+    udp_ends_empty: bool = False
+    """An empty datagram follows each reply by UDP; as `udp-term-empty` was at boot (2019, 2021)."""
     booted_at: float = 0.0
     command_port: int = COMMAND_PORT
     """Port in force since boot (the stored one may have changed)."""
@@ -120,8 +122,9 @@ class Firmware:
         """Starts from what is in the store; RAM is lost, pins are set as stored (reference 9.1)."""
         self.reset_cause = cause or self.reset_cause
         traits = TRAITS[self.era]
-        stored = self.store.get_int("flags")
+        stored = self.store.get_uint("flags")
         self.flags = traits.default_flags if stored is None else stored
+        self.udp_ends_empty = traits.era is not Era.NEWEST and self.has(DeviceFlag.UDP_TERM_EMPTY)
         self.booted_at = now
         self.counters = Counters()
         self.command_port = self._port("cmd.port", COMMAND_PORT)
@@ -134,8 +137,8 @@ class Firmware:
                 stop_bits=self._stored(f"uart.stop.{index}", 1),
                 parity=self._stored(f"uart.parity.{index}", 0),
             )
-        self.status_trigger = self._stored("trigger.status.io", -1), self._stored("trigger.status.pin", -1)
-        self.assoc_trigger = self._stored("trigger.assoc.io", -1), self._stored("trigger.assoc.pin", -1)
+        self.status_trigger = self._stored_pin("status")
+        self.assoc_trigger = self._stored_pin("assoc")
         # Only the newest era runs its fast timer at 100 ms with this flag; the older ones always tick at 10 ms.
         slow = self.has(DeviceFlag.WLAN_POWER_SAVE) and traits.strict
         self.pins.tick = _POWER_SAVE_TICK if slow else TICK
@@ -154,8 +157,12 @@ class Firmware:
         self._trigger_quietly(io, number, now)
 
     def _stored(self, name: str, default: int) -> int:
-        value = self.store.get_int(name)
+        value = self.store.get_uint(name)
         return default if value is None else value
+
+    def _stored_pin(self, name: str) -> tuple[int, int]:
+        io, pin = self.store.get_int(f"trigger.{name}.io"), self.store.get_int(f"trigger.{name}.pin")
+        return (-1, -1) if io is None or pin is None else (io, pin)
 
     def _port(self, name: str, default: int) -> int:
         return self._stored(name, default) & 0xFFFF
@@ -172,8 +179,8 @@ class Firmware:
         except ValueError:
             pin.mode, pin.low = Mode.DISABLED, LowMode.DISABLED
         if pin.mode is Mode.TIMER:
-            speed = self.store.get_int(f"io.0.{number}.timer.delay")
-            direction = self.store.get_int(f"io.0.{number}.timer.direction")
+            speed = self.store.get_uint(f"io.0.{number}.timer.delay")
+            direction = self.store.get_uint(f"io.0.{number}.timer.direction")
             if speed is None or direction is None:
                 pin.mode, pin.low = Mode.DISABLED, LowMode.DISABLED
             else:

@@ -13,7 +13,7 @@ _DOWN, _UP = 1, 2
 
 def blank_store(era: Era) -> Store:
     """An erased configuration sector."""
-    return Store(first_key_bug=TRAITS[era].first_key_bug)
+    return Store(first_key_bug=TRAITS[era].first_key_bug, strict=TRAITS[era].strict)
 
 
 def provisioned_store(

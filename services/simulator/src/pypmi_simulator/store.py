@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
+from .text import Line
+
 _PLACEHOLDER: Final = re.compile(r"%-?[0-9]*[udx]")
 _NAME_MAX: Final = 63
 _SECTOR: Final = 4096
@@ -28,6 +30,8 @@ class Store:
     """
 
     first_key_bug: bool = False
+    strict: bool = True
+    """Numbers are read strictly (newest), or by C's rules."""
     entries: list[tuple[str, str]] = field(default_factory=list)
     writes: int = 0
     """How often the sector was erased and written: wear, and time (60 to 150 ms each)."""
@@ -41,15 +45,15 @@ class Store:
                 return value[:_NAME_MAX]
         return None
 
-    def get_int(self, name: str) -> int | None:
-        """Value as a number; None when missing or not a number."""
+    def get_uint(self, name: str) -> int | None:
+        """Value as an unsigned number, read by the era's rules; None when missing or not a number."""
         value = self.get(name)
-        if value is None:
-            return None
-        try:
-            return int(value, 0)
-        except ValueError:
-            return None
+        return None if value is None else Line(value.encode("latin-1"), strict=self.strict).uint(0)
+
+    def get_int(self, name: str) -> int | None:
+        """The same for a signed number."""
+        value = self.get(name)
+        return None if value is None else Line(value.encode("latin-1"), strict=self.strict).sint(0)
 
     def commit(self, *, delete: str | None = None, prefix: str | None = None, put: dict[str, str | int] | None) -> int:
         """One erase and write: deletes `delete` and everything that begins with `prefix`, then sets `put`.
