@@ -122,15 +122,11 @@ class EventLog:
         return record, self._after(record_id)
 
     def _after(self, record_id: int) -> int:
-        records = self._records
-        if record_id == next(reversed(records)):
-            return LAST_RECORD
-        # Ids follow each other but for deleted ones.
-        candidate = record_id
-        while True:
-            candidate = candidate + 1 if candidate < 0xFFFE else 1
-            if candidate in records:
-                return candidate
+        ids = iter(self._records)
+        for present in ids:
+            if present == record_id:
+                break
+        return next(ids, LAST_RECORD)
 
     def delete(self, record_id: int) -> int | None:
         """Delete a record (0000h and FFFFh as in `find`); returns its id, None when it is missing."""
