@@ -130,7 +130,7 @@ async def running(
 class BadNetwork:
     """A UDP proxy that loses and repeats a share of the packets, each way."""
 
-    def __init__(self, loss: float, repeat: float, seed: int = 1) -> None:
+    def __init__(self, loss: float, repeat: float, seed: int = 1, host: str = HOST, port: int = 0) -> None:
         self.target = (HOST, 0)
         """Where the gateway is."""
         self.rates = (loss, repeat)
@@ -138,7 +138,7 @@ class BadNetwork:
         """Whether it is bad already."""
         self.lost = 0
         self._rng = random.Random(seed)
-        self._front = open_socket(HOST, 0)
+        self._front = open_socket(host, port)
         self.port: int = self._front.getsockname()[1]
         self._backs: dict[tuple[str, int], socket.socket] = {}
 
