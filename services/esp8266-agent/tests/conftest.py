@@ -2,10 +2,13 @@
 
 import asyncio
 import random
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from enum import StrEnum
+from typing import Any, Self
 
 import pytest
 from esp8266_agent.board import Board
@@ -54,11 +57,101 @@ class Listener:
         return self.reachable[-1][1] if self.reachable and not self.reachable[-1][0] else ""
 
 
+class Fate(StrEnum):
+    """What the wire does to a command and its reply."""
+
+    PASS = "pass"
+    LOSE_COMMAND = "lose the command"
+    LOSE_REPLY = "lose the reply"
+    RESET_BEFORE = "reset the connection instead of passing the command on"
+    RESET_AFTER = "reset the connection instead of passing the reply on"
+
+
+class Wire:
+    """A wire between driver and board that can be told what to do to a command. Connections are reset, never closed."""
+
+    def __init__(self, sim: SimulatedBoard) -> None:
+        self._sim = sim
+        self._pending: tuple[bytes, Fate] | None = None
+        self._next_reply = Fate.PASS
+        self._client: asyncio.StreamWriter | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1")
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def at(self, command: bytes, fate: Fate) -> None:
+        """Do this to the next command that contains `command`."""
+        self._pending = (command, fate)
+
+    def reset(self) -> None:
+        """Reset the driver's connection now."""
+        if self._client is not None:
+            _reset(self._client)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._client, self._next_reply = writer, Fate.PASS
+        try:
+            board_reader, board = await asyncio.open_connection(self._sim.host, self._sim.port)
+        except OSError:
+            _reset(writer)
+            return
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._commands(reader, writer, board))
+                group.create_task(self._replies(board_reader, writer))
+        except* (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            _reset(writer)
+            _reset(board)
+
+    async def _commands(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter, board: Any) -> None:
+        while data := await reader.read(4096):
+            fate = Fate.PASS
+            if self._pending is not None and self._pending[0] in data:
+                fate, self._pending = self._pending[1], None
+            if fate is Fate.RESET_BEFORE:
+                raise ConnectionResetError
+            if fate is not Fate.LOSE_COMMAND:
+                self._next_reply = fate
+                board.write(data)
+        raise ConnectionResetError
+
+    async def _replies(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        while data := await reader.read(8192):
+            fate, self._next_reply = self._next_reply, Fate.PASS
+            if fate is Fate.RESET_AFTER:
+                raise ConnectionResetError
+            if fate is not Fate.LOSE_REPLY:
+                client.write(data)
+        raise ConnectionResetError
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    sock = writer.get_extra_info("socket")
+    if sock is not None and sock.fileno() >= 0:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
 @dataclass
 class Bench:
     """One simulated board, the driver on it, and what the driver said."""
 
     sim: SimulatedBoard
+    wire: Wire
     board: Board
     listener: Listener
     task: asyncio.Task[None]
@@ -73,18 +166,6 @@ class Bench:
         except HardwareUnreachableError as error:
             return error
         return None
-
-    def at_command(self, start: bytes, action: Callable[[], object]) -> None:
-        """Call `action` when the next command that begins with `start` has arrived, before it is executed."""
-        begin = self.sim._begin
-
-        def hooked(request: Any) -> None:
-            if request.line.text.startswith(start):
-                self.sim._begin = begin  # type: ignore[method-assign]
-                action()
-            begin(request)
-
-        self.sim._begin = hooked  # type: ignore[method-assign]
 
     async def until(self, condition: Callable[[], bool], what: str, seconds: float = 15.0) -> None:
         await until(condition, what, seconds)
@@ -110,19 +191,19 @@ async def until(condition: Callable[[], bool], what: str, seconds: float = 15.0)
         await asyncio.sleep(0.01)
 
 
-def settings_for(sim: SimulatedBoard, **changes: Any) -> Esp8266Hardware:
-    values: dict[str, Any] = {"host": sim.host, "port": sim.port, "poll_interval": 0.2, "command_timeout": 0.6}
+def settings_for(port: int, **changes: Any) -> Esp8266Hardware:
+    values: dict[str, Any] = {"host": "127.0.0.1", "port": port, "poll_interval": 0.2, "command_timeout": 0.6}
     return Esp8266Hardware.model_validate(values | changes)
 
 
 @asynccontextmanager
-async def _bench(sim: SimulatedBoard, **changes: Any) -> AsyncIterator[Bench]:
-    async with sim:
-        board = Board(settings_for(sim, **changes), "node1", rng=random.Random(1))
+async def _bench(sim: SimulatedBoard, *, wired: bool = False, **changes: Any) -> AsyncIterator[Bench]:
+    async with sim, Wire(sim) as wire:
+        board = Board(settings_for(wire.port if wired else sim.port, **changes), "node1", rng=random.Random(1))
         listener = Listener()
         task = asyncio.create_task(board.run(listener))
         try:
-            yield Bench(sim, board, listener, task)
+            yield Bench(sim, wire, board, listener, task)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -141,13 +222,21 @@ BenchFactory = Callable[..., AbstractAsyncContextManager[Bench]]
 
 @pytest.fixture
 def bench() -> BenchFactory:
-    """`async with bench(simulated_board, **settings) as it`: starts the board and a driver on it."""
+    """`async with bench(simulated_board, **settings) as it`: starts the board and a driver on it.
+
+    With `wired=True` the driver reaches the board by `it.wire`, which can do things to single commands.
+    """
     return _bench
 
 
 @pytest.fixture
 def make_settings() -> Callable[..., Esp8266Hardware]:
     return settings_for
+
+
+@pytest.fixture
+def fate() -> type[Fate]:
+    return Fate
 
 
 @pytest.fixture

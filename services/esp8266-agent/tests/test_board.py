@@ -147,7 +147,7 @@ async def test_board_that_is_not_there(make_settings, listener, wait_until) -> N
     sim = SimulatedBoard()
     async with sim:
         pass
-    board = Board(make_settings(sim), "node1")
+    board = Board(make_settings(sim.port), "node1")
     task = asyncio.create_task(board.run(listener))
     await wait_until(lambda: "refused" in listener.offline_because, "offline")
     with pytest.raises(HardwareUnreachableError) as caught:

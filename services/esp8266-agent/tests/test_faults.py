@@ -14,10 +14,16 @@ async def _take_over(port: int) -> None:
     writer.close()
 
 
-async def test_lost_reply_after_acting(bench, era: Era) -> None:
-    async with bench(SimulatedBoard(era)) as it:
+FIRST_TRIGGER = b"it 0 0 on"
+CHECK = b"im 0 0"
+LET_GO = b"it 0 0 off"
+
+
+@pytest.mark.parametrize("what", ["LOSE_REPLY", "RESET_AFTER"])
+async def test_the_triggers_reply_does_not_come_and_the_board_has_pressed(bench, fate, era: Era, what: str) -> None:
+    async with bench(SimulatedBoard(era), wired=True) as it:
         await it.online()
-        it.at_command(b"it 0 0 on", lambda: setattr(it.sim.faults, "lose_replies", 1))
+        it.wire.at(FIRST_TRIGGER, fate[what])
         error = await it.try_press(0.3)
         assert error is not None
         assert error.acted
@@ -28,24 +34,41 @@ async def test_lost_reply_after_acting(bench, era: Era) -> None:
         assert len(it.presses) == 1
 
 
-async def test_connection_reset_instead_of_the_triggers_reply(bench, era: Era) -> None:
-    async with bench(SimulatedBoard(era)) as it:
+@pytest.mark.parametrize("what", ["LOSE_COMMAND", "RESET_BEFORE"])
+async def test_the_trigger_does_not_arrive(bench, fate, era: Era, what: str) -> None:
+    async with bench(SimulatedBoard(era), wired=True) as it:
         await it.online()
-        it.at_command(b"it 0 0 on", lambda: setattr(it.sim.faults, "reset_replies", 1))
+        it.wire.at(FIRST_TRIGGER, fate[what])
         error = await it.try_press(0.3)
-        assert error is not None
-        assert error.acted
-        assert len(it.presses) == 1
+        if era is Era.NEWEST:  # the same transaction id again: it can't be two presses
+            assert error is None
+            assert len(it.presses) == 1
+        else:  # it can't be known that nothing has moved
+            assert error is not None
+            assert error.acted
+            assert it.presses == []
         assert it.at_rest
 
 
-async def test_connection_reset_in_the_check_before_the_press(bench, era: Era) -> None:
-    async with bench(SimulatedBoard(era)) as it:
+@pytest.mark.parametrize("what", ["LOSE_COMMAND", "LOSE_REPLY", "RESET_BEFORE", "RESET_AFTER"])
+async def test_the_check_before_the_press_fails(bench, fate, era: Era, what: str) -> None:
+    async with bench(SimulatedBoard(era), wired=True) as it:
         await it.online()
-        it.at_command(b"im 0 0", lambda: setattr(it.sim.faults, "reset_replies", 1))
+        it.wire.at(CHECK, fate[what])
         await it.press(0.3)  # nothing had moved, so it went on with a new connection
         assert len(it.presses) == 1
         assert it.at_rest
+
+
+@pytest.mark.parametrize("what", ["LOSE_COMMAND", "LOSE_REPLY", "RESET_BEFORE", "RESET_AFTER"])
+async def test_letting_go_fails_and_the_boards_timer_does_it(bench, fate, era: Era, what: str) -> None:
+    async with bench(SimulatedBoard(era), wired=True) as it:
+        await it.online()
+        it.wire.at(LET_GO, fate[what])
+        await it.press(0.3)
+        assert it.at_rest
+        assert len(it.presses) == 1
+        assert it.presses[0] < 0.6
 
 
 async def test_reply_later_than_the_time_out(bench, era: Era) -> None:
@@ -89,15 +112,6 @@ async def test_commands_lost_on_the_way(bench) -> None:
     await asyncio.gather(*(_lose_commands(bench, era, count) for era in Era for count in range(1, 5)))
 
 
-async def test_lost_first_trigger_is_sent_again_under_its_transaction_id(bench) -> None:
-    async with bench(SimulatedBoard()) as it:
-        await it.online()
-        it.at_command(b"im 0 0", lambda: setattr(it.sim.faults, "lose_commands", 1))
-        await it.press(0.3)
-        assert len(it.presses) == 1
-        assert it.at_rest
-
-
 async def _cut(bench, era: Era, how: str, after: float) -> None:
     async with bench(SimulatedBoard(era)) as it:
         await it.online()
@@ -129,13 +143,13 @@ async def test_connection_cut_in_a_long_press(bench, how: str) -> None:
 
 
 async def _cut_at_random(bench, era: Era, rng: random.Random) -> None:
-    async with bench(SimulatedBoard(era)) as it:
+    async with bench(SimulatedBoard(era), wired=True) as it:
         for _ in range(2):
             await it.online()
             it.sim.pc.presses.clear()
             press = asyncio.create_task(it.try_press(rng.choice([0.3, 0.9])))
             await asyncio.sleep(rng.random() * 0.8)
-            rng.choice([it.sim._drop_command_client, it.sim.reboot])()
+            rng.choice([it.wire.reset, it.sim.reboot])()
             await press
             await it.until(lambda: it.at_rest, "let go", 1.0)
             await asyncio.sleep(0.2)
