@@ -122,7 +122,7 @@ class Seen:
 
 async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 any condition, also of what knows no asyncio
+        while not condition():
             await asyncio.sleep(0.005)
 
 

@@ -1,0 +1,116 @@
+"""A worker process seen from the agent: start it, ask it, and kill it when it does not answer."""
+
+import asyncio
+import contextlib
+import logging
+import multiprocessing
+import socket
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+
+from bmc_agent import worker
+from bmc_agent.client import BmcError
+from bmc_agent.messages import MAX_LINE, Login, Logout, Reply, Request, Trouble
+
+log = logging.getLogger(__name__)
+
+GOODBYE_TIMEOUT = 2.0
+"""Seconds that a worker has for logging out."""
+LOGIN_TIMEOUT = 20.0
+"""Seconds for a login. pyghmi gives up a dead BMC after some five."""
+
+
+def worker_context() -> ForkServerContext:
+    """How workers are started: forked from a server process that has pyghmi loaded, 3 MB each instead of 16."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", worker.__name__])
+    return context
+
+
+class BmcProcess:
+    """One worker with one session. Use `open` to get one and always `close` it.
+
+    Requests are sent one at a time. After `BmcError` with `UNREACHABLE` it is of no use any more.
+    """
+
+    def __init__(
+        self, process: BaseProcess, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, name: str
+    ) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._name = name
+        self._lock = asyncio.Lock()
+        self._stuck = False
+
+    @classmethod
+    async def open(cls, login: Login, context: ForkServerContext) -> "tuple[BmcProcess, object]":
+        """Start a worker and log in. Returns it and the answer (of type `Identity`). Raises `BmcError`."""
+        try:
+            return await cls._open(login, context)
+        except BmcError as error:
+            if error.trouble is not Trouble.OTHER_HASH:
+                raise
+        return await cls._open(login.model_copy(update={"sha1": True}), context)
+
+    @classmethod
+    async def _open(cls, login: Login, context: ForkServerContext) -> "tuple[BmcProcess, object]":
+        ours, theirs = socket.socketpair()
+        name = f"{login.host}:{login.port}"
+        process = context.Process(target=worker.serve, args=(theirs,), name=f"bmc {name}", daemon=True)
+        try:
+            await asyncio.to_thread(process.start)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE)
+        opened = cls(process, reader, writer, name)
+        try:
+            return opened, await opened.ask(login, LOGIN_TIMEOUT)
+        except BaseException:
+            await opened.close()
+            raise
+
+    async def ask(self, request: Request, timeout: float) -> object:
+        """Send a request and return the result. Raises `BmcError`.
+
+        A worker that does not answer within `timeout` seconds, or whose asker is cancelled, is killed: nothing that
+        was asked for may happen later.
+        """
+        async with self._lock:
+            if self._stuck:
+                raise BmcError(Trouble.UNREACHABLE, f"BMC {self._name}: the session is lost")
+            self._stuck = True
+            try:
+                async with asyncio.timeout(timeout):
+                    self._writer.write(request.model_dump_json().encode() + b"\n")
+                    await self._writer.drain()
+                    reply = Reply.model_validate_json(await self._reader.readline())
+            except BaseException as error:
+                self._process.kill()
+                if isinstance(error, TimeoutError):
+                    raise BmcError(Trouble.UNREACHABLE, f"BMC {self._name}: no answer within {timeout:g} s") from None
+                if isinstance(error, OSError | ValueError):
+                    raise BmcError(Trouble.UNREACHABLE, f"BMC {self._name}: the worker process has ended") from None
+                raise
+            self._stuck = reply.trouble is Trouble.UNREACHABLE
+        if reply.trouble is not None:
+            raise BmcError(reply.trouble, reply.text)
+        return reply.result
+
+    async def close(self) -> None:
+        """Let the worker log out, or kill it; then it is gone."""
+        if not self._stuck and not self._lock.locked():
+            with contextlib.suppress(OSError):
+                self._writer.write(Logout().model_dump_json().encode() + b"\n")
+                await self._writer.drain()
+        else:
+            self._process.kill()
+        self._writer.close()
+        await asyncio.to_thread(self._process.join, GOODBYE_TIMEOUT)
+        if self._process.is_alive():
+            self._process.kill()
+            await asyncio.to_thread(self._process.join)
+        self._process.close()
