@@ -30,7 +30,7 @@ def settings(request, mosquitto) -> MqttSettings:
 
 async def until(condition: Callable[[], Any], timeout: float = 20) -> None:
     async with asyncio.timeout(timeout):
-        while not condition():  # noqa: ASYNC110 - the condition has no event
+        while not condition():
             await asyncio.sleep(0.01)
 
 
@@ -76,7 +76,7 @@ class Person:
         """Send a command and wait for its end."""
         command_id = command_id or new_id()
         await self.say({"id": command_id, "action": action, **more})
-        await until(lambda: any(s not in {"accepted"} for s in self.statuses(command_id)))
+        await until(lambda: any(s != "accepted" for s in self.statuses(command_id)))
         return self.results(command_id)
 
 
@@ -203,7 +203,7 @@ async def test_a_retained_command_is_refused(settings, tmp_path):
             if settings.protocol == "5":
                 assert someone.results() == []  # not even replayed
                 await someone.say(b"on", retain=True)
-            await until(lambda: someone.results())
+            await until(someone.results)
             assert someone.results()[0]["status"] == "rejected"
             assert "retain" in someone.results()[0]["error"]["message"]
             await until(lambda: someone.events("refused"))
