@@ -197,8 +197,12 @@ async def measure(kind: str, count: int, seconds: float) -> dict[str, object]:
         addresses = json.loads(await asyncio.to_thread(generator.stdout.readline))
         lines = [f"mqtt: {{url: 'mqtt://127.0.0.1:{port}'}}", "nodes:"]
         for number, address in enumerate(addresses):
-            where = f"type: serial, path: {address}" if kind == "pty" else f"type: {kind}, host: 127.0.0.1, port: {address}"
-            lines.append(f"  - {{id: node-{number}, hardware: {{type: esp8266, host: 127.0.0.1}}, console: {{{where}}}}}")
+            where = (
+                f"type: serial, path: {address}" if kind == "pty" else f"type: {kind}, host: 127.0.0.1, port: {address}"
+            )
+            lines.append(
+                f"  - {{id: node-{number}, hardware: {{type: esp8266, host: 127.0.0.1}}, console: {{{where}}}}}"
+            )
         fleet = folder / "fleet.yaml"
         fleet.write_text("\n".join(lines) + "\n")
         log = (folder / "relay.log").open("w")

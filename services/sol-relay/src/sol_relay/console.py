@@ -35,6 +35,8 @@ _READS = 16
 """Reads of one port before others get their turn."""
 _FULL_READ = 2048
 """Octets. After a smaller piece there is most likely nothing more: not worth asking the kernel again."""
+_TYPED = 64
+"""Octets in one interval that may be somebody's typing."""
 _WRITE = 4096
 _HOLD = 30.0
 """Seconds without a broker for which a port that can wait is made to wait. After that the console runs on and the
@@ -79,7 +81,7 @@ class Console:
         """When the port was lost that worked before; None while it works, and before the first time."""
         self._tick: asyncio.TimerHandle | None = None
         self._busy_ticks = 0
-        """Intervals in a row that had output."""
+        """Intervals in a row that had much output."""
         self._breaking: asyncio.TimerHandle | None = None
         self._write_waits = False
         self._refused: dict[str, int] = {}
@@ -178,7 +180,8 @@ class Console:
         waiting = self.output.backlog
         self.output.flush()
         if waiting or self.output.ring.end != before:
-            self._busy_ticks += 1
+            # keys and their echoes are not what intervals grow for
+            self._busy_ticks = self._busy_ticks + 1 if waiting > _TYPED else 0
             self._start_tick(None if self._bus.connected else _DOWN_TICK)
             return
         self._busy_ticks = 0

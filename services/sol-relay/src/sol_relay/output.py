@@ -25,8 +25,8 @@ _WINDOW = 8
 class Pace:
     """How often consoles publish, so that all together stay below a rate of messages that a core can carry.
 
-    A console that was quiet publishes its first octets at once, the next after `shortest`, and then, while there is
-    more, at intervals that double up to `longest`: a key's echo is quick however many others print.
+    A console that was quiet publishes its first octets at once, the next shortly after, and then, while there is more,
+    at intervals that double up to `longest`: a key's echo is quick however many others print.
     """
 
     SHORTEST = 0.02
@@ -50,7 +50,10 @@ class Pace:
 
         Jittered: consoles that began together must not stay together.
         """
-        interval = min(self.longest, self.shortest * (1 << min(busy_ticks, 8)))
+        interval = self.shortest
+        if busy_ticks:
+            longest = self.longest
+            interval = min(longest, max(interval, longest / 4) * (1 << min(busy_ticks, 8)))
         return interval * (0.75 + self._rng.random() / 2)
 
     def count(self) -> None:
@@ -60,9 +63,9 @@ class Pace:
     def settle(self, seconds: float) -> None:
         """Called every so many seconds: when many consoles with little output make too many messages, slow down."""
         rate, self._messages = self._messages / seconds, 0
-        if rate > 1.5 * self.MESSAGES_PER_SECOND:
+        if rate > 1.75 * self.MESSAGES_PER_SECOND:
             self.shortest = min(self.LONGEST, self.shortest * 2)
-        elif rate < self.MESSAGES_PER_SECOND:
+        elif rate < 1.25 * self.MESSAGES_PER_SECOND:  # busy consoles alone make about 1
             self.shortest = max(self.SHORTEST, self.shortest / 2)
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from pypmi.bus import Bus, BusDisconnectedError, BusError, Message, Requests
-from pypmi.console.assembly import Piece, StreamAssembler
+from pypmi.console.assembly import Lost, Piece, StreamAssembler
 from pypmi.console.client import ConsoleClient
 from pypmi.console.events import ConsoleNotice, ConsoleOfflineError, ConsoleRefusedError, NoticeKind
 from pypmi.contract import (
@@ -63,6 +63,8 @@ class Feed:
         self._on_unused = on_unused
         self._assembler = StreamAssembler()
         self._repairing = False
+        self._positioned = bus.settings.protocol == "5"
+        """Output carries offsets. False from the first that does not: then gaps can't be seen or repaired."""
         self._relay: str | None = None
         self._relay_online = True
         self._why_told = ""
@@ -124,6 +126,7 @@ class Feed:
         except ContractError as error:
             logger.warning("ignored output of %s's console: %s", self.node_id, error)
             return
+        self._positioned = self._positioned and position is not None
         if message.retain:  # console output is never retained: an accident of somebody's, old and out of place
             return
         self._deliver(self._assembler.live(position, message.payload))
@@ -136,7 +139,7 @@ class Feed:
             self._repair()
 
     def _repair(self) -> None:
-        if not self._repairing and not self._closed and self._assembler.stream is not None:
+        if self._positioned and not self._repairing and not self._closed and self._assembler.stream is not None:
             self._repairing = True
             self._spawn(self._do_repair())
 
@@ -175,7 +178,7 @@ class Feed:
             )
 
     def _is_behind(self, position: SolPosition) -> bool:
-        return self._assembler.stream == position.stream and self._assembler.next < position.offset
+        return self._positioned and self._assembler.stream == position.stream and self._assembler.next < position.offset
 
     async def fetch(self, stream: str | None, offset: int | None, length: int) -> AsyncIterator[ConsoleReplay]:
         """Ask the relay for output it still holds. Raises `TimeoutError`, `BusError`; pieces come without holes."""
@@ -279,6 +282,8 @@ class Feed:
             for client in tuple(self.clients):
                 self.renew(client)
             self._repair()
+            if not self._positioned:
+                self._deliver([Lost(None)])
         self._tell()
         for client in tuple(self.clients):
             client.on_bus(up, now)

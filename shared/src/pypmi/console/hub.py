@@ -90,7 +90,15 @@ class ConsoleHub:
         if self._tasks is None:
             work.close()
             return
-        self._tasks.create_task(work)
+        self._tasks.create_task(self._guard(work))
+
+    @staticmethod
+    async def _guard(work: Coroutine[Any, Any, None]) -> None:
+        """One console's trouble must not end the others'."""
+        try:
+            await work
+        except Exception:
+            logger.exception("work for a console failed")
 
     async def _on_connected(self) -> None:
         self._on_bus(up=True)
