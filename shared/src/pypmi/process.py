@@ -120,6 +120,7 @@ async def _serve(options: _Options, loaded: LoadedFleet, build: Callable[[Servic
     tasks = {
         asyncio.create_task(service.run_bus(), name="bus"),
         asyncio.create_task(app.run(), name="app"),
+        asyncio.create_task(service.discovery.run(), name="discovery"),
         asyncio.create_task(_reload_when_told(reload, options.config, service, app), name="reload"),
         asyncio.create_task(_tell_supervisor(service, app), name="supervisor"),
     }

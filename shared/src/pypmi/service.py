@@ -16,15 +16,20 @@ from pypmi.bus import Bus, ClientIdTakenError, Message, Requests
 from pypmi.config.fleet import Fleet
 from pypmi.config.load import LoadedFleet
 from pypmi.contract import (
+    CONTRACT_VERSION,
     Availability,
     ContractError,
     ServiceInfo,
     ServiceKind,
+    ServiceStats,
     TopicKind,
     Topics,
     new_id,
     utc_now,
 )
+from pypmi.homeassistant.discovery import Discovery
+from pypmi.homeassistant.entities import service_object_name
+from pypmi.homeassistant.services import service_components, service_device
 
 logger = logging.getLogger(__name__)
 
@@ -73,8 +78,17 @@ class Service:
             will=(self._availability, Availability.OFFLINE.value.encode()),
         )
         self.bus.subscribe(self._availability, self._on_own_availability)
-        self.bus.subscribe(self._info, self._on_own_info)
+        self.bus.subscribe(self.topics.services(TopicKind.SERVICE_INFO), self._on_info)
         self.requests = Requests(self.bus, self.topics, name)
+        self._stats: ServiceStats | None = None
+        self._announcement: ServiceInfo | None = None
+        self.discovery = Discovery(self.bus, self.topics, loaded.fleet.homeassistant, package_version())
+        self.discovery.announce(
+            service_object_name(name),
+            service_device(name, kind, package_version(), socket.gethostname()),
+            {},
+            service_components(name, kind, self.topics),
+        )
         self._set_available()
 
     @property
@@ -84,6 +98,7 @@ class Service:
 
     def announce(self, nodes: tuple[str, ...], url: str | None = None) -> None:
         """Say on the bus what this service is and which nodes it serves."""
+        seen = self._announcement.contract_seen if self._announcement is not None else CONTRACT_VERSION
         info = ServiceInfo(
             kind=self.kind,
             version=package_version(),
@@ -92,8 +107,22 @@ class Service:
             nodes=nodes,
             epoch=self.epoch,
             url=url,
+            contract_seen=seen,
         )
+        self._put_info(info)
+
+    def _put_info(self, info: ServiceInfo) -> None:
+        self._announcement = info
         self.bus.set_retained(self._info, info.to_payload())
+
+    def say_stats(
+        self, *, sessions: int | None = None, consoles: int | None = None, nodes_online: int | None = None
+    ) -> None:
+        """Publish the service's numbers, if they have changed."""
+        stats = ServiceStats(sessions=sessions, consoles=consoles, nodes_online=nodes_online, epoch=self.epoch)
+        if stats != self._stats:
+            self._stats = stats
+            self.bus.set_retained(self.topics.service(self.name, TopicKind.SERVICE_STATS), stats.to_payload(), qos=0)
 
     async def run_bus(self) -> None:
         """Keep the bus up until cancelled. Raises `NameTakenError` when there is a second one of this name."""
@@ -122,16 +151,27 @@ class Service:
         if message.payload != wanted and wanted is not None:
             self.bus.set_retained(self._availability, wanted)
 
-    def _on_own_info(self, message: Message) -> None:
+    def _on_info(self, message: Message) -> None:
+        """Look at what services say of themselves: is one ahead of us, or of our name?"""
+        try:
+            info = ServiceInfo.from_payload(message.payload)
+        except ContractError:
+            return
+        mine = self._announcement
+        if mine is not None and info.contract > mine.contract_seen:
+            logger.warning(
+                "%s speaks contract %d, this is %d: an update is due", message.topic, info.contract, CONTRACT_VERSION
+            )
+            self._put_info(mine.model_copy(update={"contract_seen": info.contract}))
+        if message.topic == self._info:
+            self._look_for_twin(info)
+
+    def _look_for_twin(self, info: ServiceInfo) -> None:
         """Notice a second process of this name: brokers do not always say that a client id was taken over.
 
         A foreign epoch counts only after ours was seen in the broker (an older process's retained message comes
         first), and only the older of the two processes gives way.
         """
-        try:
-            info = ServiceInfo.from_payload(message.payload)
-        except ContractError:
-            return
         if info.epoch == self.epoch:
             self._announced = True
         elif self._announced and not self._twin.done() and (info.started, info.epoch) > (self.started, self.epoch):

@@ -34,7 +34,7 @@ def access_rules(fleet: Fleet, gateways: tuple[str, ...] = ("ipmi-gateway",)) ->
         "# Nobody without an account gets anything: allow_anonymous is false.",
     ]
     for name in gateways:
-        lines += _user(name, [*_service(topics, name), *_front_end(topics), *_console_front_end(topics)])
+        lines += _user(name, [*_service(fleet, topics, name), *_front_end(topics), *_console_front_end(topics)])
     agents = sorted({node.agent_name for node in fleet.nodes})
     for name in agents:
         lines += _user(name, _agent(fleet, topics, name))
@@ -52,8 +52,14 @@ def _user(name: str, rules: list[str]) -> list[str]:
     return ["", f"user {name}", *(f"topic {rule}" for rule in dict.fromkeys(rules))]
 
 
-def _service(topics: Topics, name: str) -> Iterator[str]:
-    """Every service's own place, and the way to answer others."""
+def _service(fleet: Fleet, topics: Topics, name: str) -> Iterator[str]:
+    """Every service's own place, what it may know of others, and the way to answer them."""
+    prefix = fleet.homeassistant.prefix
+    yield f"readwrite {prefix}/device/pypmi_service_{name}/config"
+    yield f"readwrite {prefix}/+/pypmi_service_{name}/+/config"
+    yield f"read {prefix}/status"
+    yield f"readwrite {topics.service(name, TopicKind.SERVICE_STATS)}"
+    yield f"read {topics.services(TopicKind.SERVICE_INFO)}"
     yield f"readwrite {topics.service(name, TopicKind.SERVICE_AVAILABILITY)}"
     yield f"readwrite {topics.service(name, TopicKind.SERVICE_INFO)}"
     yield f"read {topics.service(name, TopicKind.SERVICE_REPLY)}"
@@ -68,6 +74,7 @@ def _tool(topics: Topics) -> Iterator[str]:
 def _front_end(topics: Topics) -> Iterator[str]:
     yield f"read {topics.services(TopicKind.SERVICE_AVAILABILITY)}"
     yield f"read {topics.services(TopicKind.SERVICE_INFO)}"
+    yield f"read {topics.services(TopicKind.SERVICE_STATS)}"
     yield from (f"read {topics.nodes(kind)}" for kind in READABLE)
     yield from (f"write {topics.nodes(kind)}" for kind in COMMANDS)
 
@@ -78,16 +85,13 @@ def _console_front_end(topics: Topics) -> Iterator[str]:
 
 
 def _agent(fleet: Fleet, topics: Topics, name: str) -> list[str]:
-    rules = list(_service(topics, name))
+    rules = list(_service(fleet, topics, name))
     for node in fleet.nodes_of_agent(name):
         rules += _agent_node(topics, node)
         rules += _home_assistant(fleet, node)
         rules += _device(node)
     for node in fleet.consoles_of_relay(name):
         rules += _relay_node(topics, node)
-    if fleet.homeassistant.enabled:
-        rules.append(f"read {fleet.homeassistant.prefix}/status")
-        rules.append(f"readwrite {fleet.homeassistant.prefix}/device/pypmi_service_{name}/config")
     return rules
 
 
@@ -100,10 +104,10 @@ def _agent_node(topics: Topics, node: NodeSettings) -> Iterator[str]:
 
 
 def _home_assistant(fleet: Fleet, node: NodeSettings) -> Iterator[str]:
-    if fleet.homeassistant.enabled:
-        prefix = fleet.homeassistant.prefix
-        yield f"readwrite {prefix}/device/pypmi_{node.id}/config"
-        yield f"readwrite {prefix}/+/pypmi_{node.id}/+/config"
+    """Also when discovery is switched off: then what an earlier run announced is removed."""
+    prefix = fleet.homeassistant.prefix
+    yield f"readwrite {prefix}/device/pypmi_{node.id}/config"
+    yield f"readwrite {prefix}/+/pypmi_{node.id}/+/config"
 
 
 def _device(node: NodeSettings) -> Iterator[str]:
@@ -118,7 +122,7 @@ def _device(node: NodeSettings) -> Iterator[str]:
 
 
 def _relay(fleet: Fleet, topics: Topics, name: str) -> list[str]:
-    rules = list(_service(topics, name))
+    rules = list(_service(fleet, topics, name))
     for node in fleet.consoles_of_relay(name):
         rules += _relay_node(topics, node)
     return rules

@@ -31,7 +31,12 @@ class AgentApp:
         self._service = service
         self._make = make
         self.runtime = AgentRuntime(
-            service.bus, service.topics, service.name, service.epoch, service.state_dir, observers=observers
+            service.bus,
+            service.topics,
+            service.name,
+            service.epoch,
+            service.state_dir,
+            observers=(service.discovery, *observers),
         )
 
     def nodes(self) -> tuple[str, ...]:

@@ -5,7 +5,6 @@
 
 from pypmi.bus.bus import Bus, RetainedReplay
 from pypmi.bus.errors import (
-    BusClosedError,
     BusDisconnectedError,
     BusError,
     BusOverflowError,
@@ -17,7 +16,6 @@ from pypmi.bus.requests import Exchange, Requests
 
 __all__ = [
     "Bus",
-    "BusClosedError",
     "BusDisconnectedError",
     "BusError",
     "BusOverflowError",

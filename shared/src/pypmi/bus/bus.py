@@ -22,7 +22,7 @@ from pathlib import Path
 
 from paho.mqtt.matcher import MQTTMatcher
 
-from pypmi.bus.errors import BusClosedError, BusDisconnectedError, BusError, BusRefusedError, ClientIdTakenError
+from pypmi.bus.errors import BusDisconnectedError, BusError, BusRefusedError, ClientIdTakenError
 from pypmi.bus.link import Link
 from pypmi.bus.message import Message, PublishReceipt, UserProperties
 from pypmi.config.mqtt import MqttSettings
@@ -82,6 +82,7 @@ class Bus:
         self._matcher: MQTTMatcher = MQTTMatcher()
         self._routes: dict[str, tuple[Handler, ...]] = {}
         self._retained: dict[str, tuple[bytes, int]] = {}
+        self._to_clear: set[str] = set()
         self._up = asyncio.Event()
         self._on_up: list[Callable[[], Awaitable[None]]] = []
         self._on_down: list[Callable[[str], None]] = []
@@ -178,13 +179,22 @@ class Bus:
         wanted = [(name, sub.qos, int(sub.replay)) for name, sub in self._subscriptions.items()]
         for start in range(0, len(wanted), 100):
             await link.subscribe(wanted[start : start + 100])
+        await self._publish_retained(link)
+        while self._to_clear:
+            self._send_retained(link, self._to_clear.pop(), b"", 1)
+
+    async def _publish_retained(self, link: Link) -> None:
         for count, (topic, (payload, qos)) in enumerate(list(self._retained.items()), start=1):
-            link.publish(
-                topic, payload, qos=qos, retain=True, expiry=None, response_topic=None, correlation=None,
-                properties=(), want_receipt=False,
-            )  # fmt: skip
+            self._send_retained(link, topic, payload, qos)
             if count % _RETAINED_BATCH == 0:
                 await asyncio.sleep(0)
+
+    @staticmethod
+    def _send_retained(link: Link, topic: str, payload: bytes, qos: int) -> None:
+        link.publish(
+            topic, payload, qos=qos, retain=True, expiry=None, response_topic=None, correlation=None,
+            properties=(), want_receipt=False,
+        )  # fmt: skip
 
     def _report_down(self, reason: str) -> None:
         was_up = self._up.is_set()
@@ -324,18 +334,28 @@ class Bus:
         Never raises for a missing connection: what counts is the last value, and it is kept here.
         """
         self._retained[topic] = (payload, qos)
+        self._to_clear.discard(topic)
         if self._link is not None:
             with contextlib.suppress(BusDisconnectedError):  # published on the next connection
                 self.publish_nowait(topic, payload, qos=qos, retain=True)
 
     def clear_retained(self, topic: str) -> None:
-        """Remove the retained message of `topic` from the broker; for things that have left the fleet."""
+        """Remove the retained message of `topic` from the broker; for things that have left the fleet.
+
+        Without a connection it is removed on the next one.
+        """
         self._retained.pop(topic, None)
+        self._to_clear.add(topic)
         if self._link is not None:
-            try:
+            with contextlib.suppress(BusDisconnectedError):
                 self.publish_nowait(topic, b"", retain=True)
-            except BusDisconnectedError as error:
-                raise BusClosedError(f"{topic} could not be cleared: {error}") from None
+                self._to_clear.discard(topic)
+
+    async def republish(self) -> None:
+        """Publish every retained topic again, as on a new connection. Does nothing without one."""
+        if self._link is not None:
+            with contextlib.suppress(BusDisconnectedError):
+                await self._publish_retained(self._link)
 
     def forget_retained(self, topic: str) -> None:
         """Say no more about `topic` and leave the broker's message alone: it is somebody else's now."""

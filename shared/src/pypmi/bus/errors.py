@@ -17,9 +17,5 @@ class BusOverflowError(BusError):
     """More messages wait for the broker than the bus holds."""
 
 
-class BusClosedError(BusError):
-    """The bus was stopped while this was under way."""
-
-
 class ClientIdTakenError(BusError):
     """Another process connected with the same client id. Fatal: the two would throw each other out for ever."""

@@ -31,6 +31,7 @@ from pypmi.contract.node import (
     SensorKind,
     ServiceInfo,
     ServiceKind,
+    ServiceStats,
     Thresholds,
 )
 from pypmi.contract.power import (
@@ -77,6 +78,7 @@ __all__ = [
     "SensorKind",
     "ServiceInfo",
     "ServiceKind",
+    "ServiceStats",
     "SolPosition",
     "Thresholds",
     "Topic",

@@ -308,6 +308,17 @@ class ServiceKind(StrEnum):
     TOOL = "tool"
 
 
+class ServiceStats(Payload):
+    """Numbers of a service that change. Retained, at most every few seconds; null where they mean nothing."""
+
+    sessions: int | None = None
+    """IPMI sessions that are open."""
+    consoles: int | None = None
+    """Consoles that are open."""
+    nodes_online: int | None = None
+    epoch: ShortText
+
+
 class ServiceInfo(Payload):
     """Who is on the bus. Retained."""
 
@@ -319,3 +330,5 @@ class ServiceInfo(Payload):
     nodes: Annotated[tuple[ShortText, ...], Field(max_length=20_000)] = ()
     epoch: ShortText
     url: Annotated[str, StringConstraints(max_length=512)] | None = None
+    contract_seen: int = CONTRACT_VERSION
+    """The newest contract that this service has seen another one speak: newer than `contract` asks for an update."""

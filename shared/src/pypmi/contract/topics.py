@@ -41,6 +41,7 @@ class TopicKind(StrEnum):
     SERVICE_AVAILABILITY = "services:availability"
     SERVICE_INFO = "services:info"
     SERVICE_REPLY = "services:reply"
+    SERVICE_STATS = "services:stats"
 
 
 _NODE_KINDS = {
