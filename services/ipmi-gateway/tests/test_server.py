@@ -12,7 +12,7 @@ from engine_harness import USERS, Harness
 from ipmi_gateway.directory import Listener
 from ipmi_gateway.server import Server
 from ipmi_gateway.settings import GatewaySettings
-from rmcp_client import OPERATOR, RefusedError, RmcpClient
+from rmcp_client import OPERATOR, RefusedError, RmcpClient, UdpTransport
 
 PATIENCE = 60.0
 """Seconds until a hanging tool is given up."""
@@ -96,6 +96,43 @@ async def test_listeners_come_and_go(gateway: Running) -> None:
         other.bind(("127.0.0.1", port))
     with pytest.raises(KeyError):
         gateway.server.stop_listening(listener)
+
+
+@pytest.mark.parametrize(
+    ("bound", "host"), [("0.0.0.0", "127.0.0.1"), ("0.0.0.0", "127.8.9.10"), ("::", "127.8.9.10"), ("::", "::1")]
+)
+async def test_all_addresses(gateway: Running, bound: str, host: str) -> None:
+    """The answer leaves from the address that the client talks to: a connected socket takes no other."""
+    port = gateway.server.listen(Listener("all", gateway.harness.gateway), bound, 0)
+
+    def log_in() -> int:
+        with RmcpClient.udp(host, port, timeout=5) as client:
+            assert isinstance(client.transport, UdpTransport)
+            client.transport.socket.connect(client.transport.server)
+            client.login("admin", "secret")
+            return client.request(6, 1).code + client.close_session().code
+
+    assert await asyncio.to_thread(log_in) == 0
+
+
+async def test_two_servers_on_one_port() -> None:
+    """As several workers do it: the kernel keeps each client with one of them."""
+    servers, tasks = [], []
+    port = 0
+    for _ in range(2):
+        harness = Harness()
+        server = Server(harness.engine)
+        port = server.listen(harness.main, "127.0.0.1", port, reuse_port=True)
+        servers.append(harness)
+        tasks.append(asyncio.create_task(server.run()))
+    try:
+        codes = [await asyncio.to_thread(log_in_and_ask, "127.0.0.1", port) for _ in range(24)]
+        assert set(codes) == {0}
+        assert all(harness.requests for harness in servers)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_an_address_in_use(gateway: Running) -> None:

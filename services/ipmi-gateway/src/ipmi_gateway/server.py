@@ -7,6 +7,7 @@ transports cost five times as much for each packet.
 import asyncio
 import logging
 import socket
+import struct
 from typing import Final
 
 from ipmi_gateway.directory import Listener
@@ -20,10 +21,41 @@ _BATCH: Final = 64
 """Datagrams taken from one socket before the rest of the program gets its turn."""
 _RECEIVE_BUFFER: Final = 4 * 1024 * 1024
 """Octets asked of the kernel, for bursts; it may give less."""
+_WILDCARDS: Final = frozenset({"0.0.0.0", "::"})
+_IP_PKTINFO: Final = 8
+"""Linux's number; Python names it from 3.14 on."""
+_PKTINFO_V4: Final = struct.Struct("=i4s4s")
+"""Interface, local address, destination address of the header."""
+_PKTINFO_V6: Final = struct.Struct("=16si")
+_ANCILLARY_SIZE: Final = socket.CMSG_SPACE(_PKTINFO_V6.size)
+_LINK_LOCAL: Final = b"\xfe\x80"
+_Ancillary = list[tuple[int, int, bytes]]
+
+
+class _RoutedPeer(tuple[str, int]):  # noqa: SLOT001 - a tuple can have no slots with something in them
+    """A client that came to a socket bound to all addresses; the answer must leave from the one that it came to.
+
+    To the engine it is a peer like all others. Without this a host of several addresses answers from whichever its
+    routing table prefers, and clients drop that.
+    """
+
+    source: _Ancillary
+
+
+def _source(ancillary: _Ancillary) -> _Ancillary:
+    """What makes an answer leave from the address that a packet came to."""
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO):
+            _, local, _ = _PKTINFO_V4.unpack_from(data)
+            return [(level, kind, _PKTINFO_V4.pack(0, local, bytes(4)))]
+        if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
+            local, interface = _PKTINFO_V6.unpack_from(data)
+            return [(level, kind, _PKTINFO_V6.pack(local, interface if local.startswith(_LINK_LOCAL) else 0))]
+    return []
 
 
 def open_socket(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
-    """A bound, non-blocking UDP socket; `::` takes IPv4 clients too. Raises OSError."""
+    """A bound, non-blocking UDP socket; `0.0.0.0` is all IPv4 addresses, `::` all of both kinds. Raises OSError."""
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)[0]
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
@@ -33,6 +65,11 @@ def open_socket(host: str, port: int, *, reuse_port: bool = False) -> socket.soc
         if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        if host in _WILDCARDS:
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+            else:
+                sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
         sock.bind(address)
     except BaseException:
         sock.close()
@@ -68,7 +105,7 @@ class Server:
         sock = open_socket(host, port, reuse_port=reuse_port)
         self._sockets[listener] = sock
         if self._loop is not None:
-            self._loop.add_reader(sock, self._readable, sock, listener)
+            self._add_reader(self._loop, sock, listener)
         bound_port: int = sock.getsockname()[1]
         listener.public_port = listener.public_port or bound_port
         return bound_port
@@ -87,7 +124,7 @@ class Server:
             async with asyncio.TaskGroup() as self._tasks:
                 self.engine.on_wake = self._wake
                 for listener, sock in self._sockets.items():
-                    self._loop.add_reader(sock, self._readable, sock, listener)
+                    self._add_reader(self._loop, sock, listener)
                 self._flush()
                 await self._loop.create_future()
         finally:
@@ -103,6 +140,10 @@ class Server:
             self.stop_listening(listener)
         self._loop = self._tasks = self._flush_handle = self._timer_handle = None
 
+    def _add_reader(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, listener: Listener) -> None:
+        readable = self._readable_anywhere if sock.getsockname()[0] in _WILDCARDS else self._readable
+        loop.add_reader(sock, readable, sock, listener)
+
     def _readable(self, sock: socket.socket, listener: Listener) -> None:
         now = self._time()
         receive = self.engine.receive
@@ -113,6 +154,21 @@ class Server:
         except BlockingIOError:
             pass
         except OSError as error:  # an ICMP error for something sent earlier
+            log.debug("receiving on %s: %s", listener.name, error)
+        self._flush()
+
+    def _readable_anywhere(self, sock: socket.socket, listener: Listener) -> None:
+        """The same, for a socket that is bound to all addresses."""
+        now = self._time()
+        try:
+            for _ in range(_BATCH):
+                datagram, ancillary, _, address = sock.recvmsg(_RECEIVE_SIZE, _ANCILLARY_SIZE)
+                peer = _RoutedPeer(address)
+                peer.source = _source(ancillary)
+                self.engine.receive(datagram, peer, listener, now)
+        except BlockingIOError:
+            pass
+        except OSError as error:
             log.debug("receiving on %s: %s", listener.name, error)
         self._flush()
 
@@ -145,7 +201,10 @@ class Server:
             if sock is None:
                 continue
             try:
-                sock.sendto(datagram, peer)
+                if isinstance(peer, _RoutedPeer):
+                    sock.sendmsg((datagram,), peer.source, 0, peer)
+                else:
+                    sock.sendto(datagram, peer)
             except OSError as error:  # full buffer, no route: clients send again
                 log.debug("sending on %s to %s: %s", listener.name, peer, error)
 
