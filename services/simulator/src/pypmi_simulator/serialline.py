@@ -10,6 +10,8 @@ from typing import Final
 BITS_PER_BYTE: Final = 10
 TICK: Final = 0.010
 """Seconds between two deliveries of a paced line."""
+MAX_CATCH_UP: Final = 0.03
+"""Seconds' worth of bytes that are delivered at once, at most."""
 HIGH_WATER: Final = 4096
 """Queued bytes at which a well-behaved source stops."""
 
@@ -72,8 +74,9 @@ class PacedLine:
         before = self._queued
         if self.baud:
             rate = self.baud / BITS_PER_BYTE
-            # A late timer is made up for, but never by more than what a tenth of a second carries.
-            self._credit = min(self._credit + (now - self._last) * rate, max(rate / 10, 1.0))
+            # A late timer is made up for, but only by so much: on a busy host the line gets slower, and does not
+            # pour out at once what no receiver could take.
+            self._credit = min(self._credit + (now - self._last) * rate, max(rate * MAX_CATCH_UP, 1.0))
             budget = int(self._credit)
         else:
             budget = self._queued

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from .eras import DeviceFlag, Era
 from .firmware import Firmware
-from .serialline import HIGH_WATER, PacedLine
+from .serialline import BITS_PER_BYTE, HIGH_WATER, PacedLine
 
 RING: Final = 1023 + 128
 """Bytes that the receive ring and the hardware FIFO hold."""
@@ -16,6 +16,8 @@ SEGMENT_LIMIT: Final = 128
 """Longest segment towards the UART."""
 IN_FLIGHT: Final = 127
 """Most bytes towards TCP before an acknowledgement."""
+FIFO_EVENT: Final = 64
+"""Received bytes between two looks at what can be sent on."""
 POLL: Final = 0.1
 """Seconds: the device's slow timer."""
 BOOT_NOISE: Final = bytes(range(0x80, 0xC0)) + b"\x00\xf0\x1e rl\x00l\x9c\x9e|\x00\x0c\x8cl\x0c\x0c\r\n"
@@ -139,16 +141,19 @@ class UartBridge:
             self._pause_pc()
 
     def _received(self, data: bytes) -> None:
-        room = RING - len(self._ring)
-        if len(data) > room and not self._paced:
+        if not self._paced and len(data) > RING - len(self._ring):
             # Without a baud rate there is no "too fast": hand on what fits, again and again.
             for start in range(0, len(data), IN_FLIGHT):
                 self._ring += data[start : start + IN_FLIGHT]
                 self.pump(force=True)
             return
-        self.lost_from_pc += max(len(data) - room, 0)
-        self._ring += data[:room]
-        self.pump()
+        # The line hands over what came in a hundredth of a second; the device looks at every fill of its FIFO.
+        for start in range(0, len(data), FIFO_EVENT):
+            piece = data[start : start + FIFO_EVENT]
+            room = max(RING - len(self._ring), 0)
+            self.lost_from_pc += max(len(piece) - room, 0)
+            self._ring += piece[:room]
+            self.pump()
 
     def pump(self, *, force: bool = False) -> None:
         """Looks whether something can go on: at every receive event, and every 100 ms."""
@@ -170,7 +175,13 @@ class UartBridge:
             client.send(bytes(self._ring[:IN_FLIGHT]))
             del self._ring[:IN_FLIGHT]
         if self._ring and self._poll is None:
-            self._poll = asyncio.get_running_loop().call_later(POLL, self._poll_again)
+            self._poll = asyncio.get_running_loop().call_later(self._next_look(), self._poll_again)
+
+    def _next_look(self) -> float:
+        """Seconds to the next receive event while the line is busy, else to the slow timer."""
+        if self._in.queued and self._in.baud:
+            return FIFO_EVENT * BITS_PER_BYTE / self._in.baud
+        return POLL
 
     def _poll_again(self) -> None:
         self._poll = None
