@@ -50,6 +50,10 @@ LAN_VALUES = {
     51: "02",
     55: "010000",
     56: "0080" + "20010db8000000000000000000000007" + "4000",
+    64: "00",
+    **dict.fromkeys((65, 68, 69, 72), "00" * 16),
+    **dict.fromkeys((66, 70), "00" * 6),
+    **dict.fromkeys((67, 71), "00"),
 }
 
 
@@ -114,10 +118,17 @@ async def test_there_is_no_event_filtering(console: Any) -> None:
         assert await console.ok(SENSOR, 0x13, number, 0, 0) == b"\x11\x00"
     assert await console.ok(SENSOR, 0x13, 10, 0, 0) == b"\x11\x00" + console.bmc.guid
     assert await console.ok(SENSOR, 0x13, 0x85, 0, 0) == b"\x11"
-    for number in (6, 7, 9, 12, 100):
+    for number in (6, 7, 9, 14, 100):
         assert await console.code(SENSOR, 0x13, number, 0, 0) == 0x80
     assert await console.code(SENSOR, 0x12, 1, 1) == 0x82
     assert await console.code(SENSOR, 0x12, 99, 1) == 0x80
+
+
+async def test_the_one_alert_string_is_empty(console: Any) -> None:
+    assert await console.ok(SENSOR, 0x13, 12, 0, 0) == b"\x11\0\0\0"
+    assert await console.ok(SENSOR, 0x13, 13, 0, 1) == b"\x11\0\x01" + bytes(16)
+    for data in ((12, 1, 0), (13, 1, 1), (13, 0, 0), (13, 0, 200)):
+        assert await console.code(SENSOR, 0x13, *data) == Code.PARAMETER_OUT_OF_RANGE
 
 
 async def test_last_processed_event(console: Any) -> None:

@@ -6,7 +6,7 @@ The commands that ask are answered with "no filters, no policies", which is what
 import struct
 from enum import IntEnum
 
-from ipmi_gateway.codes import NetFn, Privilege
+from ipmi_gateway.codes import Code, NetFn, Privilege
 from ipmi_gateway.commands.registry import CompletionError, Registry, Request
 
 registry = Registry()
@@ -17,6 +17,9 @@ _VERSION = 0x51
 REVISION = 0x11
 _REVISION_ONLY = 0x80
 _GUID_NOT_USED = 0x00
+_STRING_BLOCK = 16
+_STRING_BLOCKS = 4
+"""As many as FreeIPMI reads of a string."""
 
 
 class PefParameter(IntEnum):
@@ -31,6 +34,8 @@ class PefParameter(IntEnum):
     NUMBER_OF_POLICIES = 8
     SYSTEM_GUID = 10
     NUMBER_OF_ALERT_STRINGS = 11
+    ALERT_STRING_KEYS = 12
+    ALERT_STRINGS = 13
 
 
 @registry.add(NetFn.SENSOR, GET_CAPABILITIES, Privilege.USER)
@@ -49,7 +54,18 @@ def get_parameters(request: Request) -> bytes:
         raise CompletionError(PARAMETER_NOT_SUPPORTED)
     if number == PefParameter.SYSTEM_GUID:
         return bytes((REVISION, _GUID_NOT_USED)) + request.bmc.guid
+    if number in (PefParameter.ALERT_STRING_KEYS, PefParameter.ALERT_STRINGS):
+        return bytes((REVISION,)) + _alert_string(PefParameter(number), request.data[1], request.data[2])
     return bytes((REVISION, 0))
+
+
+def _alert_string(number: PefParameter, selector: int, block: int) -> bytes:
+    """String 0, the volatile one for Alert Immediate, is there and empty; no other is."""
+    if selector or (number is PefParameter.ALERT_STRINGS and not 1 <= block <= _STRING_BLOCKS):
+        raise CompletionError(Code.PARAMETER_OUT_OF_RANGE)
+    if number is PefParameter.ALERT_STRING_KEYS:
+        return bytes(3)
+    return bytes((0, block)) + bytes(_STRING_BLOCK)
 
 
 @registry.add(NetFn.SENSOR, SET_PARAMETERS, Privilege.ADMINISTRATOR, (1, 64))

@@ -63,6 +63,15 @@ class LanParameter(IntEnum):
     IPV6_ENABLES = 51
     IPV6_STATUS = 55
     IPV6_STATIC_ADDRESS = 56
+    IPV6_ROUTER_CONTROL = 64
+    IPV6_ROUTER_1_ADDRESS = 65
+    IPV6_ROUTER_1_MAC = 66
+    IPV6_ROUTER_1_PREFIX_LENGTH = 67
+    IPV6_ROUTER_1_PREFIX = 68
+    IPV6_ROUTER_2_ADDRESS = 69
+    IPV6_ROUTER_2_MAC = 70
+    IPV6_ROUTER_2_PREFIX_LENGTH = 71
+    IPV6_ROUTER_2_PREFIX = 72
 
 
 def _suite_privileges(lan: LanFacts) -> bytes:
@@ -95,6 +104,15 @@ _CONSTANTS = {
     LanParameter.IPV6_SUPPORT: bytes((_IPV6_TOO,)),
     LanParameter.IPV6_ENABLES: bytes((_DUAL_STACK,)),
     LanParameter.IPV6_STATUS: bytes((1, 0, 0)),
+    LanParameter.IPV6_ROUTER_CONTROL: bytes(1),  # neither static nor dynamic routers: the host's affair
+    LanParameter.IPV6_ROUTER_1_ADDRESS: bytes(16),
+    LanParameter.IPV6_ROUTER_1_MAC: bytes(6),
+    LanParameter.IPV6_ROUTER_1_PREFIX_LENGTH: bytes(1),
+    LanParameter.IPV6_ROUTER_1_PREFIX: bytes(16),
+    LanParameter.IPV6_ROUTER_2_ADDRESS: bytes(16),
+    LanParameter.IPV6_ROUTER_2_MAC: bytes(6),
+    LanParameter.IPV6_ROUTER_2_PREFIX_LENGTH: bytes(1),
+    LanParameter.IPV6_ROUTER_2_PREFIX: bytes(16),
 }
 _FACTS: dict[LanParameter, Callable[[LanFacts], bytes]] = {
     LanParameter.IP_ADDRESS: lambda lan: IPv4Address(lan.address).packed,

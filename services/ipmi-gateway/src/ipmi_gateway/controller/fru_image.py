@@ -8,7 +8,6 @@ _FORMAT = 0x01
 _ENGLISH = 25
 _END = 0xC1
 _TEXT = 0xC0
-_SIX_BIT = 0x80
 _RACK_MOUNT_CHASSIS = 0x17
 _UNSPECIFIED_DATE = bytes(3)
 MAX_TEXT = 63
@@ -18,13 +17,11 @@ MAX_TEXT = 63
 def field(text: str | None) -> bytes:
     """A type/length octet and its text: 8-bit ASCII + Latin-1, empty for None.
 
-    A single character goes as 6-bit ASCII where it can, else with a space: one octet of 8-bit text has the type/length
-    octet C1h, which means "no more fields".
+    A single character gets a space: one octet of 8-bit text would have the type/length octet C1h, which means "no more
+    fields" (and 6-bit ASCII, which has none of that, brings pyghmi's client down).
     """
     data = (text or "").encode("latin-1", "replace")[:MAX_TEXT]
     if len(data) == 1:
-        if 0x20 <= data[0] < 0x60:
-            return bytes((_SIX_BIT | 1, data[0] - 0x20))
         data += b" "
     return bytes((_TEXT | len(data),)) + data
 
