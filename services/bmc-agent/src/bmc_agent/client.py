@@ -17,6 +17,7 @@ from pyghmi import exceptions
 from pyghmi.constants import Health
 from pyghmi.ipmi import command as pyghmi_command
 from pyghmi.ipmi.events import EventHandler
+from pyghmi.ipmi.fru import FRU
 from pyghmi.ipmi.private import session as pyghmi_session
 from pypmi.contract import BootDevice, FruFields, PowerAction, Thresholds
 
@@ -29,6 +30,10 @@ ANSWER_TIMEOUT = 4.0
 """Seconds to wait for the answer to an action that is sent only once."""
 MAX_NEW_EVENTS = 500
 """Records of one look at the event log; the rest comes with the next."""
+
+
+FRU_PIECE, MAX_FRU = 16, 4096
+"""Octets of FRU information read at once, and at all."""
 
 
 class NetFn(IntEnum):
@@ -47,8 +52,10 @@ class ChassisCommand(IntEnum):
 
 
 class StorageCommand(IntEnum):
-    """IPMI 2.0 section 31."""
+    """IPMI 2.0 sections 31 and 34."""
 
+    GET_FRU_AREA_INFO = 0x10
+    READ_FRU_DATA = 0x11
     GET_SEL_INFO = 0x40
     GET_SEL_ENTRY = 0x43
 
@@ -233,12 +240,27 @@ class BmcClient:
 
     def _fru(self) -> FruFields:
         try:
-            fields = self._guard(lambda: self._command.get_inventory_of_component("System")) or {}
+            image = self._fru_image()
+            fields = self._guard(lambda: FRU(rawdata=image).info) if image else {}
         except BmcError as error:
             if error.trouble is not Trouble.REFUSED:
                 raise
-            return FruFields()  # no FRU, or one that pyghmi can't read
-        return fru_fields(fields)
+            return FruFields()  # no FRU, or one that can't be parsed
+        return fru_fields(fields or {})
+
+    def _fru_image(self) -> bytes:
+        """FRU 0 in small pieces: pyghmi asks for 224 octets and gives up at some of BMCs' errors for that."""
+        info = self._raw(NetFn.STORAGE, StorageCommand.GET_FRU_AREA_INFO, (0,))
+        size = min(int.from_bytes(info[:2], "little"), MAX_FRU)
+        image = b""
+        while len(image) < size:
+            wanted = min(FRU_PIECE, size - len(image))
+            request = struct.pack("<BHB", 0, len(image), wanted)
+            data = self._raw(NetFn.STORAGE, StorageCommand.READ_FRU_DATA, tuple(request))
+            if len(data) < 2:
+                break
+            image += data[1 : 1 + wanted]
+        return image
 
     def readings(self) -> Readings:
         """Read every sensor once. Those that are not there or not ready are left out."""
@@ -361,7 +383,7 @@ def _offer_sha1_only() -> None:
     original = pyghmi_session.Session._initsession
 
     def init_with_sha1(session: Any) -> None:
-        original(session)
+        original(session)  # type: ignore[no-untyped-call]
         session.attemptedhash = 1
 
     pyghmi_session.Session._initsession = init_with_sha1  # type: ignore[method-assign]

@@ -89,14 +89,8 @@ class ReadEvents(_Message):
     op: Literal["read-events"] = "read-events"
 
 
-class Logout(_Message):
-    """Close the session; the worker ends."""
-
-    op: Literal["logout"] = "logout"
-
-
 Request = Annotated[
-    Login | ReadPower | SetPower | SetBoot | Identify | TakeInventory | ReadSensors | ReadEvents | Logout,
+    Login | ReadPower | SetPower | SetBoot | Identify | TakeInventory | ReadSensors | ReadEvents,
     Field(discriminator="op"),
 ]
 

@@ -1,16 +1,17 @@
 """A worker process seen from the agent: start it, ask it, and kill it when it does not answer."""
 
 import asyncio
-import contextlib
 import logging
 import multiprocessing
 import socket
+from collections.abc import Coroutine
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 from bmc_agent import worker
 from bmc_agent.client import BmcError
-from bmc_agent.messages import MAX_LINE, Login, Logout, Reply, Request, Trouble
+from bmc_agent.messages import MAX_LINE, Login, Reply, Request, Trouble
 
 log = logging.getLogger(__name__)
 
@@ -58,16 +59,13 @@ class BmcProcess:
         ours, theirs = socket.socketpair()
         name = f"{login.host}:{login.port}"
         process = context.Process(target=worker.serve, args=(theirs,), name=f"bmc {name}", daemon=True)
-        try:
-            await asyncio.to_thread(process.start)
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
         reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE)
         opened = cls(process, reader, writer, name)
         try:
+            try:
+                await _to_the_end(asyncio.to_thread(process.start))
+            finally:
+                theirs.close()
             return opened, await opened.ask(login, LOGIN_TIMEOUT)
         except BaseException:
             await opened.close()
@@ -102,15 +100,26 @@ class BmcProcess:
 
     async def close(self) -> None:
         """Let the worker log out, or kill it; then it is gone."""
-        if not self._stuck and not self._lock.locked():
-            with contextlib.suppress(OSError):
-                self._writer.write(Logout().model_dump_json().encode() + b"\n")
-                await self._writer.drain()
-        else:
+        await _to_the_end(self._close())
+
+    async def _close(self) -> None:
+        self._writer.close()  # the worker logs out and ends when it sees that
+        if self._process.pid is None:
+            return
+        if self._stuck or self._lock.locked():
             self._process.kill()
-        self._writer.close()
         await asyncio.to_thread(self._process.join, GOODBYE_TIMEOUT)
         if self._process.is_alive():
             self._process.kill()
             await asyncio.to_thread(self._process.join)
         self._process.close()
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await `work` to its end, also when cancelled meanwhile: a thread can't be stopped, a process not be left."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise

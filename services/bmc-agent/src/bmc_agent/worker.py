@@ -18,7 +18,7 @@ _REQUESTS: TypeAdapter[Request] = TypeAdapter(Request)
 
 
 def serve(channel: socket.socket) -> None:
-    """Run until the agent closes its end or asks to log out. The target of the process."""
+    """Run until the agent closes its end, then log out. The target of the process."""
     # Ctrl-C and a supervisor's SIGTERM reach the whole group; the agent tells its workers itself
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -29,10 +29,9 @@ def serve(channel: socket.socket) -> None:
                 if client is not None:
                     client.keep_alive()
             line = stream.readline()
-            request = _REQUESTS.validate_json(line) if line else messages.Logout()
-            if isinstance(request, messages.Logout):
+            if not line:
                 break
-            reply = Reply()
+            request = _REQUESTS.validate_json(line)
             try:
                 if isinstance(request, messages.Login):
                     client = BmcClient(request)
