@@ -23,16 +23,21 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "services/ipmi-gateway/tests")]
 
-from consoles import ECHO_EVERY, PATTERN, PERIOD, cpu_seconds, free_port, generate, memory
-from ipmi_gateway.sessions.suites import SUITES, SessionCrypto, SuiteId
-from rmcp_client import RmcpClient, UdpTransport
+from consoles import ECHO_EVERY, PATTERN, PERIOD, Checker, cpu_seconds, free_port, generate, memory  # noqa: E402
+from ipmi_gateway.sessions.suites import SUITES, SessionCrypto, SuiteId  # noqa: E402
+from pypmi.bus import Bus  # noqa: E402
+from pypmi.config.mqtt import MqttSettings  # noqa: E402
+from pypmi.contract import Topics  # noqa: E402
+from rmcp_client import RmcpClient, UdpTransport  # noqa: E402
 
 ACTIVATE = b"\x01\x01\xc0\x00\x00\x00"
 PAYLOAD_SOL = 1
 PER_CHANNEL = 250
+FIRST_ID = 0x1000
+"""Console session id of the first one, which echoes."""
 
 
-# -- the clients --------------------------------------------------------------------------------------------------------
+# -- the clients -------------------------------------------------------------------------------------------------------
 
 
 class Viewer:
@@ -70,77 +75,88 @@ class Viewer:
         self.octets += len(characters)
 
 
-async def view(port: int, count: int) -> None:
-    """Log in, activate, say so; then check until a line comes on standard input, and print what was seen."""
-    transport = UdpTransport("127.0.0.1", port)
-    transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
-    viewers: dict[int, Viewer] = {}
-    clients = []
-    for number in range(count):
-        client = RmcpClient(transport, timeout=5)
-        client.login("admin", "secret", suite=17, console_id=0x1000 + number)
-        clients.append((number, client))
-    for _, client in clients:
-        assert client.set_privilege(4).code == 0
-    for number, client in clients:
-        answers = client.bridge(number // PER_CHANNEL, address(number), 6, 0x48, ACTIVATE)
-        assert answers[-1].code == 0, answers
-        viewers[0x1000 + number] = Viewer(client)
-    print(json.dumps("ready"), flush=True)
-    sock = transport.socket
-    sock.setblocking(False)
-    typed_at = 0.0
-    echoes: list[float] = []
+class Viewers:
+    """All sessions, on one socket."""
 
-    def readable() -> None:
+    def __init__(self, port: int) -> None:
+        self.transport = UdpTransport("127.0.0.1", port)
+        self.socket = self.transport.socket
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        self.viewers: dict[int, Viewer] = {}
+        self.echoes: list[float] = []
+        self.typed_at = 0.0
+
+    def activate(self, count: int) -> None:
+        clients = []
+        for number in range(count):
+            client = RmcpClient(self.transport, timeout=5)
+            client.login("admin", "secret", suite=17, console_id=FIRST_ID + number)
+            clients.append((number, client))
+        for _, client in clients:
+            assert client.set_privilege(4).code == 0
+        for number, client in clients:
+            answers = client.bridge(number // PER_CHANNEL, address(number), 6, 0x48, ACTIVATE)
+            assert answers[-1].code == 0, answers
+            self.viewers[FIRST_ID + number] = Viewer(client)
+        self.socket.setblocking(False)
+        asyncio.get_running_loop().add_reader(self.socket, self.readable)
+
+    def readable(self) -> None:
         try:
             while True:
-                datagram = sock.recv(2048)
-                _, _, console_id, _, length = struct.unpack_from("<BBIIH", datagram, 4)
-                viewer = viewers[console_id]
-                payload = viewer.crypto.unseal(datagram, length)
-                if payload is None or len(payload) < 4:
-                    continue
-                characters, answer = viewer.take(payload)
-                if answer is not None:
-                    sock.sendto(answer, transport.server)
-                if console_id == 0x1000:
-                    if characters:
-                        echoes.append(time.monotonic() - typed_at)
-                elif characters:
-                    viewer.check(characters)
+                self.take(self.socket.recv(2048))
         except BlockingIOError:
             return
 
-    asyncio.get_running_loop().add_reader(sock, readable)
+    def take(self, datagram: bytes) -> None:
+        _, _, console_id, _, length = struct.unpack_from("<BBIIH", datagram, 4)
+        viewer = self.viewers[console_id]
+        payload = viewer.crypto.unseal(datagram, length)
+        if payload is None or len(payload) < 4:
+            return
+        characters, answer = viewer.take(payload)
+        if answer is not None:
+            self.socket.sendto(answer, self.transport.server)
+        if console_id == FIRST_ID:
+            if characters:
+                self.echoes.append(time.monotonic() - self.typed_at)
+        elif characters:
+            viewer.check(characters)
 
-    async def type_keys() -> None:
-        nonlocal typed_at
-        echo = viewers[0x1000]
+    async def type_keys(self) -> None:
+        echo = self.viewers[FIRST_ID]
         while True:
             await asyncio.sleep(ECHO_EVERY)
-            typed_at = time.monotonic()
+            self.typed_at = time.monotonic()
             echo.input = echo.input % 15 + 1
-            sock.sendto(echo.seal(bytes((echo.input, 0, 0, 0)) + b"k"), transport.server)
+            self.socket.sendto(echo.seal(bytes((echo.input, 0, 0, 0)) + b"k"), self.transport.server)
 
-    typing = asyncio.create_task(type_keys())
+    def report(self) -> dict[str, object]:
+        echoes, viewers = sorted(self.echoes), self.viewers.values()
+        return {
+            "received": sum(viewer.octets for viewer in viewers),
+            "wrong": sum(viewer.wrong for viewer in viewers),
+            "repeats": sum(viewer.repeats for viewer in viewers),
+            "echoes": len(echoes),
+            "echo_ms_median": round(1000 * statistics.median(echoes), 2) if echoes else None,
+            "echo_ms_p99": round(1000 * echoes[int(len(echoes) * 0.99)], 2) if echoes else None,
+            "echo_ms_max": round(1000 * echoes[-1], 2) if echoes else None,
+        }
+
+
+async def view(port: int, count: int) -> None:
+    """Log in, activate, say so; then check until all of what standard input announces is there, and say what was."""
+    all_viewers = Viewers(port)
+    all_viewers.activate(count)
+    print(json.dumps("ready"), flush=True)
+    typing = asyncio.create_task(all_viewers.type_keys())
     expected = json.loads(await asyncio.to_thread(sys.stdin.readline))
     typing.cancel()
-    for _ in range(200):
-        if sum(viewer.octets for viewer in viewers.values()) >= expected:
+    for _ in range(1200):
+        if sum(viewer.octets for viewer in all_viewers.viewers.values()) >= expected:
             break
-        await asyncio.sleep(0.1)
-    echoes.sort()
-    report = {
-        "received": sum(viewer.octets for viewer in viewers.values()),
-        "wrong": sum(viewer.wrong for viewer in viewers.values()),
-        "repeats": sum(viewer.repeats for viewer in viewers.values()),
-        "echoes": len(echoes),
-        "echo_ms_median": round(1000 * statistics.median(echoes), 2) if echoes else None,
-        "echo_ms_p99": round(1000 * echoes[int(len(echoes) * 0.99)], 2) if echoes else None,
-        "echo_ms_max": round(1000 * echoes[-1], 2) if echoes else None,
-    }
-    print(json.dumps(report), flush=True)
+        await asyncio.sleep(0.05)
+    print(json.dumps(all_viewers.report()), flush=True)
 
 
 def address(number: int) -> int:
@@ -149,7 +165,7 @@ def address(number: int) -> int:
     return place + (place >= 0x20) + (place >= 0x80)
 
 
-# -- all together -------------------------------------------------------------------------------------------------------
+# -- all together ------------------------------------------------------------------------------------------------------
 
 
 async def measure(count: int, seconds: float) -> dict[str, object]:
@@ -193,7 +209,7 @@ async def measure(count: int, seconds: float) -> dict[str, object]:
                 sys.executable, "-m", module, "--config", str(fleet), "--state-dir", str(folder / name),
                 stderr=(folder / f"{name}.log").open("w"),
             )  # fmt: skip
-        await asyncio.sleep(4 + count / 100)
+        await online(port, count)
         for name, service in services.items():
             if service.poll() is not None:
                 raise RuntimeError((folder / f"{name}.log").read_text())
@@ -229,6 +245,18 @@ async def measure(count: int, seconds: float) -> dict[str, object]:
             process.terminate()
             process.wait(10)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+async def online(port: int, count: int) -> None:
+    """Wait until the relay serves all consoles, and a little for the gateway."""
+    bus = Bus(MqttSettings(url=f"mqtt://127.0.0.1:{port}"), "bench-viewer")
+    checker = Checker(bus, Topics())
+    running = asyncio.create_task(bus.run())
+    while len(checker.online) < count:  # noqa: ASYNC110 - a benchmark's start
+        await asyncio.sleep(0.1)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await asyncio.sleep(3)
 
 
 def fleet_yaml(port: int, udp: int, ttys: list[str]) -> str:
