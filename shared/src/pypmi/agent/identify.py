@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from pypmi.contract import IdentifyState
 from pypmi.power.hardware import Button, ButtonHardware, HardwareError, ManagedHardware
@@ -40,48 +41,37 @@ class IdentifyDesk:
 
     async def run(self) -> None:
         """Work until cancelled; a light that is held is let go."""
-        wish: int | None = 0
+        wish = await self._wishes.get()
         while True:
             if wish == 0:
-                wish = await self._wishes.get()
-                if wish == 0 and isinstance(self._hardware, ManagedHardware):
-                    await self._tell(0)
-                continue
-            next_wish = await self._shine(wish)
-            if next_wish == 0 and isinstance(self._hardware, ManagedHardware):
                 await self._tell(0)
-            wish = next_wish
+                wish = await self._wishes.get()
+                continue
+            self._on_state(IdentifyState.ON if wish is None else IdentifyState.TIMED)
+            heard: asyncio.Future[int | None] = asyncio.ensure_future(self._wishes.get())
+            try:
+                await self._shine(wish, heard)
+                if not (heard.done() and heard.result() != 0):  # else it goes on, in another way
+                    self._on_state(IdentifyState.OFF)
+                wish = await heard
+            except asyncio.CancelledError:
+                heard.cancel()
+                self._on_state(IdentifyState.OFF)
+                raise
 
-    async def _shine(self, seconds: int | None) -> int | None:
-        """Light up; return the next wish, or 0 when the time is over."""
-        self._on_state(IdentifyState.ON if seconds is None else IdentifyState.TIMED)
-        try:
-            if isinstance(self._hardware, ManagedHardware):
-                return await self._shine_managed(seconds)
-            return await self._shine_held(self._hardware, seconds)
-        finally:
-            self._on_state(IdentifyState.OFF)
-
-    async def _shine_managed(self, seconds: int | None) -> int | None:
-        if not await self._tell(seconds):
-            return 0
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._wishes.get()
-        except TimeoutError:
-            return 0
-
-    async def _shine_held(self, hardware: ButtonHardware, seconds: int | None) -> int | None:
+    async def _shine(self, seconds: int | None, heard: asyncio.Future[int | None]) -> None:
+        """Light up until the time is over or the next wish is heard."""
+        if isinstance(self._hardware, ManagedHardware):
+            if await self._tell(seconds):  # and it counts the seconds itself
+                await asyncio.wait({heard}, timeout=seconds)
+            return
         release = asyncio.Event()
-        held = asyncio.create_task(self._hold(hardware, seconds, release))
-        heard = asyncio.create_task(self._wishes.get())
+        held = asyncio.ensure_future(self._hold(self._hardware, seconds, release))
+        either: set[asyncio.Future[Any]] = {held, heard}
         try:
-            await asyncio.wait({held, heard}, return_when=asyncio.FIRST_COMPLETED)
-            return heard.result() if heard.done() else 0
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             release.set()
-            if not heard.done():
-                heard.cancel()
             await asyncio.wait({held})
 
     async def _hold(self, hardware: ButtonHardware, seconds: int | None, release: asyncio.Event) -> None:
