@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import ipaddress
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from ipmi_gateway.bmc import Bmc, Fleet, Identity, LanFacts
 from ipmi_gateway.codes import Privilege
 from ipmi_gateway.directory import Listener
 from ipmi_gateway.gateway import Gateway
+from ipmi_gateway.host import host_network
 from ipmi_gateway.sessions.users import User
 from ipmi_gateway.settings import GatewaySettings, SessionSettings
 from ipmi_gateway.sol.console import HubConsoles
@@ -66,7 +68,7 @@ class GatewayApp:
             name=config.fleet,
             sel_capacity=gateway.sel_size,
             identity=Identity(manufacturer=gateway.manufacturer_id),
-            lan=LanFacts(suites=gateway.cipher_suites, kg=gateway.kg is not None, port=_main_port(config)),
+            lan=_lan_facts(config),
             sol=SolPolicy(
                 enabled=gateway.sol.enabled,
                 conflict=Conflict(gateway.sol.conflict),
@@ -152,6 +154,7 @@ class GatewayApp:
         if served.listener is not None:
             self.gateway.server.stop_listening(served.listener)
         served.bmc.controller.sol.close("this node is no longer served")
+        served.bmc.controller.retire()
         if node.address is not None:
             self.gateway.remove_target(node.address, channel=node.channel)
         del self._nodes[node.id]
@@ -213,6 +216,29 @@ def _naming(endpoint: str) -> Iterator[None]:
 
 def _place(node: NodeSettings) -> tuple[object, ...]:
     return node.channel, node.address, node.listen
+
+
+def _lan_facts(config: FleetConfig) -> LanFacts:
+    gateway = config.gateway
+    host = split_endpoint(gateway.listen[0])[0]
+    address, netmask, router, mac = host_network(host if _is_ipv4(host) else "0.0.0.0")
+    return LanFacts(
+        address=address,
+        netmask=netmask,
+        gateway=router,
+        mac=mac,
+        port=_main_port(config),
+        suites=gateway.cipher_suites,
+        kg=gateway.kg is not None,
+    )
+
+
+def _is_ipv4(host: str) -> bool:
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _main_port(config: FleetConfig) -> int:

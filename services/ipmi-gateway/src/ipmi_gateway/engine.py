@@ -95,14 +95,20 @@ class Engine:
         self._work: list[Work] = []
         self._in_work = 0
         self._reported: set[tuple[int, int, type[BaseException]]] = set()
+        self.packets_received = 0
+        self.packets_valid = 0
+        """Of those received, the ones that were RMCP."""
+        self.packets_sent = 0
 
     # --- what the owner calls ----------------------------------------------------------------------------------
 
     def receive(self, datagram: bytes, peer: Peer, listener: Listener, now: float) -> None:
         """Take a datagram. Never raises, whatever it holds."""
         try:
+            self.packets_received += 1
             if len(datagram) > MAX_DATAGRAM or datagram[:1] != _RMCP_VERSION:
                 return
+            self.packets_valid += 1
             rmcpplus_packet = datagram[3:5] == _RMCPPLUS_MARK and len(datagram) >= rmcpplus.PAYLOAD_OFFSET
             if rmcpplus_packet and datagram[6:10] != _NO_SESSION:
                 self._receive_in_session(datagram, peer, listener, now)
@@ -117,6 +123,7 @@ class Engine:
     def take_output(self) -> list[Output]:
         """The datagrams to send, in this order; each is given out once."""
         output, self._output = self._output, []
+        self.packets_sent += len(output)
         return output
 
     def take_work(self) -> list[Work]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ipmi_gateway import audit
-from ipmi_gateway.bmc import Bmc, Fleet
+from ipmi_gateway.bmc import Bmc, Fleet, PacketCounts
 from ipmi_gateway.commands.registry import Registry
 from ipmi_gateway.commands.table import build_registry
 from ipmi_gateway.directory import Directory, Listener
@@ -59,6 +59,7 @@ class Gateway:
             self.directory, self.users, registry or build_registry(), settings, on_event=self._on_session_event
         )
         self.server = Server(self.engine)
+        self.fleet.packet_counts = self._packet_counts
 
     def add_target(
         self,
@@ -115,6 +116,10 @@ class Gateway:
             tasks.create_task(self.server.run(), name="udp")
             tasks.create_task(self.fleet.keep_time(), name="timers")
             tasks.create_task(store.run(), name="store")
+
+    def _packet_counts(self) -> PacketCounts:
+        engine = self.engine
+        return PacketCounts(engine.packets_received, engine.packets_valid, engine.packets_sent)
 
     def _on_session_event(self, event: Event) -> None:
         audit.write(event)

@@ -221,6 +221,14 @@ async def test_watchdog_resets_the_machine(served: Served) -> None:
 
 
 @needs_ipmitool
+async def test_statistics_count(served: Served) -> None:
+    _code, output = await served.ipmitool("lan", "stats", "get", "1")
+    counts = {name.strip(): int(value) for name, value in (line.split(":") for line in output.splitlines())}
+    assert counts["UDP Rx Packet"] == counts["RMCP Rx Valid"] > 3
+    assert counts["IP Tx Packet"] > 3
+
+
+@needs_ipmitool
 async def test_asset_tag_goes_into_the_inventory(served: Served) -> None:
     assert (await served.ipmitool("dcmi", "set_asset_tag", "RACK-1-7"))[0] == 0
     assert "RACK-1-7" in (await served.ipmitool("fru", "print", "0", direct=True))[1]
