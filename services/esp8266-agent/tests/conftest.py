@@ -2,17 +2,21 @@
 
 import asyncio
 import random
+import shutil
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Self
 
 import pytest
 from esp8266_agent.board import Board
+from pypmi.bus import Bus
 from pypmi.config.hardware import Esp8266Hardware
+from pypmi.config.mqtt import MqttSettings
 from pypmi.contract import Event
 from pypmi.power.hardware import Button, HardwareUnreachableError
 from pypmi_simulator import Era, SimulatedBoard
@@ -247,3 +251,36 @@ def listener() -> Listener:
 @pytest.fixture
 def wait_until() -> Callable[..., Awaitable[None]]:
     return until
+
+
+@pytest.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[MqttSettings]:
+    """A mosquitto of the test's own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = tmp_path / "mosquitto.conf"
+    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
+    program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
+    quiet = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(program, "-c", str(config), stdout=quiet, stderr=quiet)
+
+    def listening() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    await until(listening, "broker")
+    yield MqttSettings(url=f"mqtt://127.0.0.1:{port}")
+    process.terminate()
+    await process.wait()
+
+
+@pytest.fixture
+async def bus(broker: MqttSettings) -> AsyncIterator[Bus]:
+    """A connection to it, as the service has one."""
+    bus = Bus(broker, "esp8266-agent-test")
+    task = asyncio.create_task(bus.run())
+    await bus.wait_connected()
+    yield bus
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

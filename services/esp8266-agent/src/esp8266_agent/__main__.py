@@ -4,21 +4,26 @@ import sys
 
 from pypmi.agent.app import AgentApp
 from pypmi.config.fleet import NodeSettings
-from pypmi.config.hardware import Esp8266Hardware
+from pypmi.config.hardware import Esp8266Hardware, EsphomeHardware, TasmotaHardware
 from pypmi.contract import ServiceKind
 from pypmi.power.hardware import ButtonHardware
 from pypmi.process import run_service
 from pypmi.service import Service
 
 from esp8266_agent.board import Board
+from esp8266_agent.esphome import EsphomeBoard
+from esp8266_agent.tasmota import TasmotaBoard
 
 
 def make_driver(settings: NodeSettings, service: Service) -> ButtonHardware:
     """The driver for one node. Raises `ValueError` for hardware that this agent can't work."""
-    del service
     hardware = settings.hardware
     if isinstance(hardware, Esp8266Hardware):
         return Board(hardware, settings.id)
+    if isinstance(hardware, TasmotaHardware):
+        return TasmotaBoard(hardware, service.bus)
+    if isinstance(hardware, EsphomeHardware):
+        return EsphomeBoard(hardware, service.bus)
     raise ValueError(f"{settings.id}: esp8266-agent does not work hardware type {hardware.type}")
 
 
