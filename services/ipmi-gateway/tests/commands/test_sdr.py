@@ -239,6 +239,28 @@ def test_strange_ranges_do_no_harm(low: float, high: float) -> None:
     assert all(0 <= scaling.raw(value) <= 255 for value in (low, high, -1e30, 1e30, 0))
 
 
+@pytest.mark.parametrize("value", [1, 3, 42, 3600, 86_400, 40_000_000])
+def test_sensors_without_a_range_have_a_logarithmic_scale(value: int) -> None:
+    (uptime,) = analog_sensors((SensorInfo(key="uptime", name="Uptime", unit="s"),))
+    reading = uptime.reading(value)
+    assert reading is not None
+    assert uptime.scaling.value(reading) == pytest.approx(value, rel=0.04)
+    assert uptime.reading(0) == 0
+    assert uptime.reading(1e9) is None
+    assert uptime.reading(-1) is None
+
+
+def test_off_the_scale_is_no_reading_unless_there_are_limits() -> None:
+    plain = SensorInfo(key="a", name="A", kind=SensorKind.VOLTAGE, minimum=0, maximum=15)
+    watched = plain.model_copy(update={"thresholds": Thresholds(upper_critical=13)})
+    first, second = analog_sensors((plain, watched))
+    assert first.reading(12) is not None
+    assert first.reading(20) is None
+    assert first.reading(-1) is None
+    assert second.reading(20) == 255
+    assert second.crossed(20) == 0x10
+
+
 def test_names_fit_and_differ() -> None:
     announced = [SensorInfo(key=f"s{n}", name="Temperature of the CPU socket") for n in range(3)]
     announced += [

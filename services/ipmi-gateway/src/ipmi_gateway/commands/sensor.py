@@ -106,9 +106,10 @@ def _reading(request: Request) -> bytes:
     controller = request.bmc.controller
     if isinstance(sensor, AnalogSensor):
         value = value_of(controller, sensor)
-        if value is None:
+        reading = None if value is None else sensor.reading(value)
+        if value is None or reading is None:
             return bytes((0, _UNAVAILABLE, _RESERVED_ONES))
-        return bytes((sensor.scaling.raw(value), _AVAILABLE, _RESERVED_ONES | sensor.crossed(value)))
+        return bytes((reading, _AVAILABLE, _RESERVED_ONES | sensor.crossed(value)))
     if not sensor.states:
         raise CompletionError(Code.NOT_PRESENT)
     states = states_of(controller, sensor.number)

@@ -25,11 +25,11 @@ def _record(number: int, kind: int, body: bytes) -> bytes:
 
 
 def _factors(sensor: AnalogSensor) -> bytes:
-    """Octets 24-30 of a full record: linear; M, tolerance 0, B, accuracy 0, exponents."""
+    """Octets 24-30 of a full record: linearization, M, tolerance 0, B, accuracy 0, exponents."""
     scaling = sensor.scaling
     return bytes(
         (
-            0,
+            scaling.linearization,
             scaling.m & 0xFF,
             (scaling.m >> 8 & 0x03) << 6,
             scaling.b & 0xFF,

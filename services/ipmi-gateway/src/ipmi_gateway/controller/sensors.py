@@ -121,6 +121,13 @@ DISCRETE = (
 )
 
 
+class Linearization(IntEnum):
+    """What a client applies to the scaled reading (table 43-1, octet 24)."""
+
+    LINEAR = 0
+    POWER_OF_TWO = 6
+
+
 @dataclass(frozen=True, slots=True)
 class Scaling:
     """Factors of section 36.3, for unsigned 8-bit readings without tolerance."""
@@ -129,14 +136,29 @@ class Scaling:
     b: int
     b_exponent: int
     r_exponent: int
+    linearization: Linearization = Linearization.LINEAR
 
     def raw(self, value: float) -> int:
         """The nearest reading, 0-255."""
+        if self.linearization is Linearization.POWER_OF_TWO:
+            value = math.log2(max(value, 1.0))
         return min(max(round((value / 10.0**self.r_exponent - self.b * 10.0**self.b_exponent) / self.m), 0), 255)
 
     def value(self, raw: int) -> float:
         """What a client makes of a reading."""
-        return (self.m * raw + self.b * 10.0**self.b_exponent) * 10.0**self.r_exponent
+        scaled = (self.m * raw + self.b * 10.0**self.b_exponent) * 10.0**self.r_exponent
+        return 2.0**scaled if self.linearization is Linearization.POWER_OF_TWO else scaled
+
+    def covers(self, value: float) -> bool:
+        """Whether a reading can tell this value, give or take half a step at the ends of the scale."""
+        first, second, last = self.value(0), self.value(1), self.value(255)
+        margin = (second - first) / 2
+        low = 0.0 if self.linearization is Linearization.POWER_OF_TWO else first - margin
+        return low <= value <= last + margin
+
+
+LOGARITHMIC = Scaling(1, 0, 0, -1, Linearization.POWER_OF_TWO)
+"""From 1 to 47 millions in steps of 7 %, for sensors of which nobody has said how far they go."""
 
 
 _MAX_OFFSET = 511
@@ -220,6 +242,18 @@ class AnalogSensor:
         """As readings, in the order of the masks: lower non-critical, critical, non-recoverable, then upper."""
         return tuple(None if limit is None else self.scaling.raw(limit) for limit in ordered(self.info.thresholds))
 
+    def reading(self, value: float) -> int | None:
+        """The reading that tells `value`; None when it is off the scale.
+
+        Where there are limits, the end of the scale is told instead: what matters is that it is beyond them.
+        """
+        return self.scaling.raw(value) if self.scaling.covers(value) or any(self.limits) else None
+
+    @property
+    def limits(self) -> tuple[bool, ...]:
+        """Which thresholds there are, in the order of the masks."""
+        return tuple(limit is not None for limit in ordered(self.info.thresholds))
+
     def crossed(self, value: float) -> int:
         """Threshold comparison status (table 35-15): bit n for each limit that `value` is at or beyond."""
         status = 0
@@ -258,7 +292,7 @@ def analog_sensors(announced: tuple[SensorInfo, ...]) -> tuple[AnalogSensor, ...
                 number=number,
                 name=name,
                 info=info,
-                scaling=scaling_for(*_range(info, kind, percentage)),
+                scaling=_scaling(info, kind, percentage),
                 kind=kind.kind,
                 entity=kind.entity,
                 instance=instances[kind.entity],
@@ -267,6 +301,14 @@ def analog_sensors(announced: tuple[SensorInfo, ...]) -> tuple[AnalogSensor, ...
             )
         )
     return tuple(result)
+
+
+def _scaling(info: SensorInfo, kind: _Kind, percentage: bool) -> Scaling:
+    minimum, maximum = _range(info, kind, percentage)
+    unbounded = info.kind is SensorKind.OTHER and info.maximum is None and not percentage
+    if unbounded and minimum >= 0 and info.thresholds == Thresholds():
+        return LOGARITHMIC
+    return scaling_for(minimum, maximum)
 
 
 def _range(info: SensorInfo, kind: _Kind, percentage: bool) -> tuple[float, float]:
