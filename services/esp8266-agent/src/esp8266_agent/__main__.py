@@ -10,6 +10,7 @@ from pypmi.power.hardware import ButtonHardware
 from pypmi.process import run_service
 from pypmi.service import Service
 
+from esp8266_agent import provision
 from esp8266_agent.board import Board
 from esp8266_agent.esphome import EsphomeBoard
 from esp8266_agent.tasmota import TasmotaBoard
@@ -28,8 +29,12 @@ def make_driver(settings: NodeSettings, service: Service) -> ButtonHardware:
 
 
 def main() -> None:
-    """Run the agent until it is told to stop."""
-    description = "Agent for ESP8266 relay boards (Universal I/O bridge firmware, Tasmota, ESPHome)."
+    """Run the agent until it is told to stop; or set one board up."""
+    if any(argument.split("=", 1)[0] == provision.OPTION for argument in sys.argv[1:]):
+        sys.exit(provision.main(sys.argv[1:]))
+    description = (
+        "Agent for ESP8266 relay boards (Universal I/O bridge, Tasmota, ESPHome). With --provision NODE it sets one up."
+    )
     sys.exit(run_service(ServiceKind.ESP8266_AGENT, description, lambda service: AgentApp(service, make_driver)))
 
 

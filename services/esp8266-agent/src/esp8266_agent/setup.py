@@ -193,6 +193,11 @@ class Inspection:
                 " `identification` in fleet.yaml"
             )
 
+        try:
+            protocol.set_identification(wanted).encode()
+        except ValueError:
+            raise SetupError(f"the board can't have the name {wanted!r}: use ASCII, single spaces") from None
+
         async def fix() -> None:
             for _ in range(2):  # until it reads back, see 2019's lost key
                 if await self.link.ask(protocol.set_identification(wanted)) == wanted:
