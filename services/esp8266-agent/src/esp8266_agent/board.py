@@ -172,6 +172,9 @@ class Board:
             reason = f"the board has restarted ({session.firmware.reset_cause or 'cause not known'})"
             logger.warning("%s: %s", self._settings.host, reason)
             listener.on_restart(reason)
+        if self._earlier is None or session.advice != self._earlier.advice:
+            for advice in session.advice:
+                logger.warning("%s: %s; `provision: true` puts it right", self._settings.host, advice)
         self._earlier = self._session = session
         self._refused = None
         self._ready.set()

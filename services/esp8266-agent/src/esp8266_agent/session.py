@@ -28,6 +28,8 @@ class Session:
     firmware: Firmware
     booted_at: float
     """Loop time of the board's last start, give or take a round trip."""
+    advice: tuple[str, ...] = ()
+    """What is not as fleet.yaml says, and does no harm to presses."""
 
     def restarted_since(self, earlier: "Session") -> bool:
         """Whether the board has started anew after `earlier` was made."""
@@ -58,13 +60,12 @@ async def establish(link: CommandLink, settings: Esp8266Hardware, node: str, *, 
     unsafe = [deviation.problem for deviation in deviations if deviation.unsafe]
     if unsafe:
         raise refusal(settings.host, node, unsafe)
-    for deviation in deviations:
-        logger.warning("%s: %s; `provision: true` in fleet.yaml puts it right", settings.host, deviation.problem)
     for relay in relays(settings):
         await _let_go_if_stuck(link, relay, inspection)
     firmware = await link.ask(protocol.STATISTICS)
     uptime = await link.ask(protocol.UPTIME)
-    return Session(link, era, firmware, asyncio.get_running_loop().time() - uptime)
+    booted_at = asyncio.get_running_loop().time() - uptime
+    return Session(link, era, firmware, booted_at, tuple(deviation.problem for deviation in deviations))
 
 
 async def _let_go_if_stuck(link: CommandLink, relay: BoardPin, inspection: Inspection) -> None:

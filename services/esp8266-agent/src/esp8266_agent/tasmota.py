@@ -26,6 +26,8 @@ STATE_INTERVAL: Final = 60.0
 """Seconds between two looks at signal strength, voltage and uptime."""
 _TENTHS_MAX: Final = 111
 _SECONDS_OFFSET: Final = 100
+_RESULTS: Final = ("RESULT", "POWER", "PULSETIME", "SWITCH")
+"""Where answers come: RESULT, or the command's own name with SetOption4."""
 _PULSE_SLACK: Final = 1.0
 """Seconds for the device to say that a pulse is over."""
 
@@ -113,7 +115,7 @@ class TasmotaBoard(MqttBoard):
             word = _inner(value, "StatusSNS").get(self._switch)
             if self.has_status and isinstance(word, str):
                 self._set_status(word.upper() == self._on_word)
-        elif suffix == "RESULT":
+        elif suffix.startswith(_RESULTS):
             action = _inner(value, self._switch).get("Action") if self._switch in value else None
             if self.has_status and isinstance(action, str) and action.upper() in {"ON", "OFF"}:
                 self._set_status(action.upper() == self._on_word)
@@ -244,7 +246,7 @@ def _relay_word(value: dict[str, Any], relay: int) -> str | None:
 
 def _relay_answer(relay: int, wanted: str | None = None) -> Callable[[str, dict[str, Any]], str | None]:
     def match(suffix: str, value: dict[str, Any]) -> str | None:
-        word = _relay_word(value, relay) if suffix == "RESULT" else None
+        word = _relay_word(value, relay) if suffix.startswith(_RESULTS) else None
         return word if wanted is None or word == wanted else None
 
     return match
@@ -252,7 +254,7 @@ def _relay_answer(relay: int, wanted: str | None = None) -> Callable[[str, dict[
 
 def _pulse_answer(relay: int) -> Callable[[str, dict[str, Any]], int | None]:
     def match(suffix: str, value: dict[str, Any]) -> int | None:
-        if suffix != "RESULT":
+        if not suffix.startswith(_RESULTS):
             return None
         found = value.get(f"PulseTime{relay}")
         if found is None and isinstance(listed := value.get("PulseTime"), dict):
