@@ -38,7 +38,7 @@ def free_port() -> int:
         return port
 
 
-# -- the machines -------------------------------------------------------------------------------------------------------
+# -- the machines ---------------------------------------------------------------------------------------------
 
 
 class Machine:
@@ -114,7 +114,7 @@ async def generate(kind: str, count: int, seconds: float) -> None:
     await asyncio.to_thread(sys.stdin.readline)
 
 
-# -- the viewer ---------------------------------------------------------------------------------------------------------
+# -- the viewer -----------------------------------------------------------------------------------------------
 
 
 class Checker:
@@ -163,6 +163,15 @@ class Checker:
             self._typed += 1
 
 
+def fleet_text(broker: int, kind: str, addresses: list[str | int]) -> str:
+    lines = [f"mqtt: {{url: 'mqtt://127.0.0.1:{broker}'}}", "nodes:"]
+    for number, address in enumerate(addresses):
+        where = f"path: {address}" if kind == "pty" else f"host: 127.0.0.1, port: {address}"
+        console = f"{{type: {'serial' if kind == 'pty' else kind}, {where}}}"
+        lines.append(f"  - {{id: node-{number}, hardware: {{type: esp8266, host: 127.0.0.1}}, console: {console}}}")
+    return "\n".join(lines) + "\n"
+
+
 def cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -195,16 +204,8 @@ async def measure(kind: str, count: int, seconds: float) -> dict[str, object]:
         assert generator.stdout is not None
         assert generator.stdin is not None
         addresses = json.loads(await asyncio.to_thread(generator.stdout.readline))
-        lines = [f"mqtt: {{url: 'mqtt://127.0.0.1:{port}'}}", "nodes:"]
-        for number, address in enumerate(addresses):
-            where = (
-                f"type: serial, path: {address}" if kind == "pty" else f"type: {kind}, host: 127.0.0.1, port: {address}"
-            )
-            lines.append(
-                f"  - {{id: node-{number}, hardware: {{type: esp8266, host: 127.0.0.1}}, console: {{{where}}}}}"
-            )
         fleet = folder / "fleet.yaml"
-        fleet.write_text("\n".join(lines) + "\n")
+        fleet.write_text(fleet_text(port, kind, addresses))
         log = (folder / "relay.log").open("w")
         relay = start(
             sys.executable, "-m", "sol_relay", "--config", str(fleet), "--state-dir", str(folder / "state"), stderr=log

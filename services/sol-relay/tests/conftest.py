@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pypmi.bus import Bus, Requests
-from pypmi.config.load import load_fleet
+from pypmi.bus import Bus, Message, Requests
+from pypmi.config.load import LoadedFleet, load_fleet
 from pypmi.config.mqtt import MqttSettings
 from pypmi.console import ConsoleClient, ConsoleData, ConsoleEvent, ConsoleGap, ConsoleHub, ConsoleNotice
 from pypmi.contract import ServiceKind, Topics
@@ -104,10 +104,10 @@ class Pty:
             try:
                 data = data[os.write(self.master, data[:4096]) :]
             except BlockingIOError:
-                room = loop.create_future()
-                loop.add_writer(self.master, lambda: room.done() or room.set_result(None))
+                room = asyncio.Event()
+                loop.add_writer(self.master, room.set)
                 try:
-                    await room
+                    await room.wait()
                 finally:
                     loop.remove_writer(self.master)
 
@@ -129,6 +129,35 @@ def pty(tmp_path: Path) -> AsyncIterator[Pty]:
     port = Pty(tmp_path / "ttyTest")
     yield port
     port.close()
+
+
+class Machine:
+    """The far side of a raw TCP console."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.heard = bytearray()
+        self.connections = 0
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._writer = writer
+        with suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                self.heard += data
+        writer.close()
+
+    async def say(self, data: bytes) -> None:
+        await until(lambda: self._writer is not None)
+        assert self._writer is not None
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def drop(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
 
 class Seen:
@@ -184,20 +213,20 @@ class Setup:
         self.protocol = "5"
         self._stack = stack
 
-    def service(self, consoles: dict[str, str], name: str = "sol-relay") -> Service:
+    def load(self, consoles: dict[str, str], name: str = "sol-relay") -> LoadedFleet:
+        """A fleet.yaml with these consoles."""
         lines = [f"mqtt: {{url: '{self.mosquitto.url}', protocol: '{self.protocol}', reconnect_max: 1}}", "nodes:"]
         for node_id, console in consoles.items():
-            lines.append(
-                f"  - {{id: {node_id}, hardware: {{type: esp8266, host: 127.0.0.1}}, console: {{{console}, relay: {name}}}}}"
-            )
+            hardware = "{type: esp8266, host: 127.0.0.1}"
+            lines.append(f"  - {{id: {node_id}, hardware: {hardware}, console: {{{console}, relay: {name}}}}}")
         path = self.folder / "fleet.yaml"
         path.write_text("\n".join(lines) + "\n")
-        return Service(ServiceKind.SOL_RELAY, name, load_fleet(path), self.folder / name)
+        return load_fleet(path)
 
     @asynccontextmanager
     async def relay(self, **consoles: str) -> AsyncIterator[Relay]:
         """A relay that runs; `n1="type: serial, path: ..."`. Returns when the consoles had time to open."""
-        service = self.service(consoles)
+        service = Service(ServiceKind.SOL_RELAY, "sol-relay", self.load(consoles), self.folder / "state")
         relay = Relay(service)
         service.announce(relay.nodes())
         async with running(service.run_bus()):
@@ -218,16 +247,47 @@ class Setup:
 
     async def hub(self, name: str = "gateway", protocol: str | None = None) -> ConsoleHub:
         """A front end's consoles."""
-        settings = MqttSettings(url=self.mosquitto.url, protocol=protocol or self.protocol, reconnect_max=1)
-        bus = Bus(settings, name)
+        bus = await self.bus(name, protocol)
         hub = ConsoleHub(bus, Requests(bus, Topics(), name), Topics())
-        await self._stack.enter_async_context(running(bus.run(), hub.run()))
-        await bus.wait_connected()
+        await self._stack.enter_async_context(running(hub.run()))
         await asyncio.sleep(0)
         return hub
+
+    async def bus(self, name: str, protocol: str | None = None) -> Bus:
+        """Somebody's connection."""
+        settings = MqttSettings(url=self.mosquitto.url, protocol=protocol or self.protocol, reconnect_max=1)
+        bus = Bus(settings, name)
+        await self._stack.enter_async_context(running(bus.run()))
+        await bus.wait_connected()
+        return bus
+
+    async def listen(self, topic: str) -> list[Message]:
+        """Collect what comes on a topic."""
+        got: list[Message] = []
+        bus = await self.bus(f"listener{len(topic)}")
+        bus.subscribe(topic, got.append)
+        await asyncio.sleep(0.1)
+        return got
+
+    @asynccontextmanager
+    async def machine(self) -> AsyncIterator["Machine"]:
+        """A machine whose console is a raw TCP port."""
+        machine = Machine()
+        server = await asyncio.start_server(machine.accept, "127.0.0.1", 0)
+        machine.port = server.sockets[0].getsockname()[1]
+        try:
+            yield machine
+        finally:
+            await machine.drop()
+            server.close()
 
 
 @pytest.fixture
 async def setup(mosquitto: Mosquitto, tmp_path: Path) -> AsyncIterator[Setup]:
     async with AsyncExitStack() as stack:
         yield Setup(mosquitto, tmp_path, stack)
+
+
+@pytest.fixture(name="free_port")
+def free_port_fixture() -> Callable[[], int]:
+    return free_port

@@ -45,6 +45,7 @@ _STATE_IDLE = 1.0
 _STATE_BUSY = 10.0
 """Seconds between two `sol/state` with nothing new in them but the offset: a quiet console, a busy one."""
 _DOWN_TICK = 0.25
+_STOPPED = "the relay was stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class Console:
         self.output = Output(place.bus, rx, new_id(), Ring(config.ring), pace=place.pace, on_room=self._on_output_room)
         self.input = InputQueue(self._acknowledge, self._on_refused)
         self.viewers = Viewers(one_writer=config.writers == "one")
-        self._port = Port(config.target, self._on_open, self._on_lost)
+        self._port = Port(config.target, self._on_open, self._on_lost, self._on_close)
         self._link: Link | None = None
         self._error: str | None = "not opened yet"
         self._lost_at: float | None = None
@@ -99,8 +100,7 @@ class Console:
         try:
             await self._port.run()
         finally:
-            self._drop_link("the relay was stopped")
-            self._error = "the relay was stopped"
+            self._error = _STOPPED
             self._flush_refused()
             self.output.flush()
             self.publish_state()
@@ -131,6 +131,10 @@ class Console:
             self._event(EventType.CONSOLE_LOST, why)
         self._state_due = True
         self.housekeep()
+
+    def _on_close(self) -> None:
+        if self._link is not None:
+            self._drop_link(_STOPPED)
 
     def _drop_link(self, why: str) -> None:
         """Stop using the link; the port closes it."""

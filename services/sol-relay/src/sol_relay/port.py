@@ -1,10 +1,13 @@
 """Keeps a port open: connects, notices the loss, tries again at growing, jittered intervals."""
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable
 
 from sol_relay.links import Link, LinkError, PortTarget, open_link
+
+logger = logging.getLogger(__name__)
 
 _FIRST_RETRY = 0.5
 _LONGEST_RETRY = 15.0
@@ -22,6 +25,7 @@ class Port:
         on_open: called with each new link.
         on_lost: called with why there is none: after each loss, and after each failure to open that says another
             reason than the one before.
+        on_close: called before a link is closed, for whatever reason: from then on it must not be touched.
     """
 
     def __init__(
@@ -29,11 +33,13 @@ class Port:
         target: PortTarget,
         on_open: Callable[[Link], None],
         on_lost: Callable[[str], None],
+        on_close: Callable[[], None],
         rng: random.Random | None = None,
     ) -> None:
         self._target = target
         self._on_open = on_open
         self._on_lost = on_lost
+        self._on_close = on_close
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._lost: asyncio.Future[str] | None = None
 
@@ -50,15 +56,18 @@ class Port:
         while True:
             try:
                 link = await open_link(self._target)
-            except LinkError as error:
-                if str(error) != said:
-                    said = str(error)
-                    self._on_lost(said)
-            else:
                 opened, said = loop.time(), ""
                 await self._use(link)
                 if loop.time() - opened > _STABLE:
                     delay = _FIRST_RETRY
+            except LinkError as error:
+                if str(error) != said:
+                    said = str(error)
+                    self._on_lost(said)
+            except Exception as error:
+                # one port's trouble must not end the others': said in full, and tried again
+                logger.exception("%s: unexpected error", self._target)
+                self._on_lost(f"internal error: {error}")
             await asyncio.sleep(delay * (0.5 + self._rng.random() / 2))
             delay = min(delay * 2, longest)
 
@@ -71,4 +80,5 @@ class Port:
             self._on_lost(why)
         finally:
             self._lost = None
+            self._on_close()
             await link.close()

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import stat
+import termios
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -39,13 +40,18 @@ def open_serial(target: PortTarget) -> "SerialLink":
         )
         port.port = target.path
         port.open()
-    except (OSError, ValueError) as error:  # SerialException is an OSError; ValueError: a speed it can't have
+    except (
+        OSError,
+        ValueError,
+        termios.error,
+    ) as error:  # SerialException is an OSError; ValueError: a speed it can't have
         raise LinkError(_explain(target.path, error)) from None
     return SerialLink(target, port)
 
 
 def _explain(path: str, error: Exception) -> str:
-    number = getattr(error, "errno", None)
+    # termios.error is no OSError, and has the number as its first argument
+    number = error.args[0] if isinstance(error, termios.error) else getattr(error, "errno", None)
     if number == errno.ENOENT:
         return f"{path} is not there (unplugged?)"
     if number == errno.EACCES:
@@ -118,8 +124,8 @@ class SerialLink:
         """See `Link`."""
         self._loop.remove_reader(self._fd)
         self._loop.remove_writer(self._fd)
-        with suppress(OSError):
+        with suppress(OSError, termios.error):
             # what the line's flow control holds back would make close() wait for it
             self._port.reset_output_buffer()
-        with suppress(OSError):
+        with suppress(OSError, termios.error):
             self._port.close()
