@@ -19,8 +19,9 @@ from pypmi.contract import Event, EventType, utc_now
 from pypmi.service import Service
 from pypmi.view import Change, FleetView, NodeView
 
-from ipmi_gateway.bmc import Bmc, Fleet, Identity, LanFacts
+from ipmi_gateway.bmc import Bmc, Fleet
 from ipmi_gateway.codes import Privilege
+from ipmi_gateway.controller.facts import Identity, LanFacts
 from ipmi_gateway.directory import Listener
 from ipmi_gateway.gateway import Gateway
 from ipmi_gateway.host import host_network

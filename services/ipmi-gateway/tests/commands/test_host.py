@@ -4,8 +4,8 @@ import ipaddress
 import sys
 
 import pytest
-from ipmi_gateway.bmc import LanFacts
 from ipmi_gateway.commands.transport import LanParameter, parameter
+from ipmi_gateway.controller.facts import LanFacts
 from ipmi_gateway.host import host_network
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="told on Linux only")

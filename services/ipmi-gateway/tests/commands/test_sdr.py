@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from ipmi_gateway.bmc import Bmc
 from ipmi_gateway.codes import Code, Privilege
-from ipmi_gateway.controller.sensors import analog_sensors, scaling_for
+from ipmi_gateway.controller.scaling import scaling_for
+from ipmi_gateway.controller.sensors import analog_sensors
 from pypmi.contract import PowerState, SensorInfo, SensorKind, Thresholds
 
 STORAGE, SENSOR = 0x0A, 0x04

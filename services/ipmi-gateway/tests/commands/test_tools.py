@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ipmi_gateway.bmc import Fleet, LanFacts
+from ipmi_gateway.bmc import Fleet
+from ipmi_gateway.controller.facts import LanFacts
 from ipmi_gateway.gateway import Gateway
 from ipmi_gateway.sessions.users import User
 from ipmi_gateway.store import Store

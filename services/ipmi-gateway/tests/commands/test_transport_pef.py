@@ -4,8 +4,8 @@ import struct
 from typing import Any
 
 import pytest
-from ipmi_gateway.bmc import LanFacts, PacketCounts
 from ipmi_gateway.codes import Code, Privilege
+from ipmi_gateway.controller.facts import LanFacts, PacketCounts
 
 TRANSPORT, SENSOR = 0x0C, 0x04
 LAN = LanFacts(

@@ -5,10 +5,10 @@ from enum import IntEnum
 
 from pypmi.contract import Capability, IdentifyState, NodeState, PowerAction, PowerState
 
-from ipmi_gateway.bmc import RestartCause
 from ipmi_gateway.codes import LAN_CHANNEL, Code, NetFn, Privilege
 from ipmi_gateway.commands.actions import carried_out, origin_of, refreshed, target_of
 from ipmi_gateway.commands.registry import CompletionError, Registry, Request
+from ipmi_gateway.controller.facts import RestartCause
 
 registry = Registry()
 

@@ -6,9 +6,9 @@ from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address
 from string import hexdigits
 
-from ipmi_gateway.bmc import LanFacts
 from ipmi_gateway.codes import CURRENT_CHANNEL, Code, NetFn, Privilege
 from ipmi_gateway.commands.registry import CompletionError, Registry, Request
+from ipmi_gateway.controller.facts import LanFacts
 
 registry = Registry()
 
