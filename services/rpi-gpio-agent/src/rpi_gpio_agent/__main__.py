@@ -11,6 +11,7 @@ from pypmi.process import run_service
 from pypmi.service import Service
 
 from rpi_gpio_agent.driver import GpioDriver
+from rpi_gpio_agent.release import release
 
 
 def make_driver(settings: NodeSettings, service: Service) -> ButtonHardware:
@@ -23,7 +24,9 @@ def make_driver(settings: NodeSettings, service: Service) -> ButtonHardware:
 
 
 def main() -> None:
-    """Run the agent until it is told to stop."""
+    """Run the agent until it is told to stop; with `--release` only let go of its buttons."""
+    if "--release" in sys.argv[1:]:
+        sys.exit(release(sys.argv[1:]))
     description = "Agent for buttons and power LEDs wired to Raspberry Pi GPIO."
     sys.exit(run_service(ServiceKind.RPI_GPIO_AGENT, description, lambda service: AgentApp(service, make_driver)))
 

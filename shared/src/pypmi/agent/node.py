@@ -37,7 +37,7 @@ from pypmi.contract import (
 )
 from pypmi.power.buttons import ButtonController
 from pypmi.power.controller import TARGETS, Outcome, PowerController
-from pypmi.power.hardware import ButtonHardware, HardwareError, ManagedHardware, PowerOn
+from pypmi.power.hardware import ButtonHardware, HardwareError, HasInventory, ManagedHardware, PowerOn
 from pypmi.power.managed import ManagedController
 from pypmi.power.monitor import PowerMonitor
 from pypmi.power.status import Cause, StatusChange, StatusTracker
@@ -432,6 +432,9 @@ class NodeRunner:
     def _publish_info(self) -> None:
         node, hardware = self.node, self.node.hardware
         capabilities = self._controller.capabilities
+        fru = node.fru
+        if isinstance(hardware, HasInventory):
+            fru = hardware.fru.model_copy(update=fru.model_dump(exclude_none=True))
         self._publisher.info(
             NodeInfo(
                 name=node.name or node.id,
@@ -440,7 +443,7 @@ class NodeRunner:
                 capabilities=capabilities | {Capability.CONSOLE} if node.console else capabilities,
                 sensors=hardware.sensors,
                 console=node.console,
-                fru=node.fru,
+                fru=fru,
                 firmware=self._firmware,
                 mac=node.mac,
                 area=node.area,

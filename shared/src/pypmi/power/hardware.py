@@ -8,7 +8,7 @@ import asyncio
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
-from pypmi.contract import BootDevice, Event, PowerAction, SensorInfo
+from pypmi.contract import BootDevice, Event, FruFields, PowerAction, SensorInfo
 
 
 class Button(StrEnum):
@@ -184,3 +184,12 @@ class ManagedHardware(Protocol):
 
     async def identify(self, seconds: int | None) -> None:
         """Locator light on for `seconds`, off (0), or on until told otherwise (None). Raises `HardwareError`s."""
+
+
+@runtime_checkable
+class HasInventory(Protocol):
+    """A driver that can read what the machine is, as well. Call `on_firmware` when it has done so."""
+
+    @property
+    def fru(self) -> FruFields:
+        """Inventory; what fleet.yaml says goes before it."""
