@@ -76,7 +76,14 @@ class CountingBoard(Board):
         super().__init__(pc, buttons)
         self.poll = 1.0
         self.count = presses
-        self.running = ""
+        self.runtime: AgentRuntime | None = None
+
+    @property
+    def running(self) -> str:
+        """The id of the command that is being carried out."""
+        assert self.runtime is not None
+        command = self.runtime._runners["n1"]._command
+        return command.id if command else ""
 
     async def press(self, button: Button, seconds: float, release: asyncio.Event) -> None:
         before, running = len(self.pc.presses) + len(self.pc.held), self.running
@@ -115,6 +122,7 @@ class AgentMachine(RuleBasedStateMachine):
         self.store = MortalStore(self.folder / "journal.sqlite3")
         journal = Journal(self.folder / "journal.sqlite3", self.store)
         self.runtime = AgentRuntime(cast("Bus", self.bus), Topics(), "agent", new_id(), self.folder, journal=journal)
+        self.board.runtime = self.runtime
         await self.runtime.put(AgentNode("n1", self.board, PowerSettings()))
         self.task = asyncio.create_task(self.runtime.run())
 
@@ -129,8 +137,6 @@ class AgentMachine(RuleBasedStateMachine):
             if self.store.dead and result["status"] != "rejected":
                 return  # a killed process says nothing any more
             if result["status"] == "accepted":
-                if result["id"] not in self.accepted:
-                    self.board.running = result["id"]
                 self.accepted.add(result["id"])
             elif result["status"] in {"completed", "failed"}:
                 # what was said once stays so; interrupted may follow on a final that was not written down

@@ -151,17 +151,22 @@ def test_dips_after_a_start_do_not_count_and_a_commanded_off_does():
     story.tracker.settle(1)
     story.at(2, False)
     story.at(4.9, True)
-    story.at(6, False)
-    story.until(9.1)
-    assert story.powers == [(0.3, ON), (9, OFF)]
-    story.at(10, True)
+    story.at(10, False)
     story.until(11)
-    story.tracker.settle(11)
+    assert story.powers == [(0.3, ON), (10.75, OFF)]
+    story.tracker.expect({ON})
+    story.at(20, True)
+    story.at(22, False)  # within boot_settle of a commanded start
+    story.until(26)
+    assert story.powers[2:] == [(20.3, ON), (25, OFF)]
+    story.at(30, True)
+    story.until(31)
+    story.tracker.settle(31)
     story.tracker.halt()
     story.tracker.expect({OFF})
-    story.at(12, False)
-    story.until(13)
-    assert story.powers[-1] == (12.75, OFF)
+    story.at(32, False)
+    story.until(33)
+    assert story.powers[-1] == (32.75, OFF)
 
 
 def test_a_steady_source_counts_at_once():

@@ -94,6 +94,9 @@ class CommandDesk:
         self._loop = asyncio.get_running_loop()
         self._waiting: asyncio.Queue[Request] = asyncio.Queue(_MAX_WAITING)
         self._running: _Running | None = None
+        self._recording: asyncio.Future[Entry | None] | None = None
+        self._open: dict[str, Request] = {}
+        """Accepted and written down, without an end yet."""
         self._log = RateLimit(rate=0.2, burst=20, clock=self._loop.time)
 
     def receive(self, message: Message) -> None:
@@ -115,6 +118,11 @@ class CommandDesk:
                 while True:
                     await self._take(await self._waiting.get(), group)
         finally:
+            if self._recording is not None:
+                await asyncio.wait({self._recording})
+                await asyncio.sleep(0)
+            for request in list(self._open.values()):  # accepted, and stopped before the first step
+                await self._end(request, _INTERRUPTED, first=False)
             while not self._waiting.empty():
                 error = CommandError(code=ErrorCode.INTERRUPTED, message="the agent is stopping; nothing was done")
                 self._say(self._waiting.get_nowait(), CommandStatus.REJECTED, error)
@@ -131,15 +139,12 @@ class CommandDesk:
             return
         status, error = self._decide(request, running)
         result = self._result(command, status, error)
+        entry = Entry(self._publisher.node, command.id, command.action, result, request.reply_to, request.correlation)
+        # the write can't be called back: when the agent stops now, `run` sees to what it wrote
+        self._recording = asyncio.ensure_future(self._journal.record(entry))
+        self._recording.add_done_callback(lambda done: self._recorded(request, status, done))
         try:
-            found = await self._journal.record(
-                Entry(self._publisher.node, command.id, command.action, result, request.reply_to, request.correlation)
-            )
-        except asyncio.CancelledError:
-            # whether it was written or not: if so it must not stay open, for nobody will carry it out
-            if status is CommandStatus.ACCEPTED:
-                await self._end(request, _INTERRUPTED, first=False)
-            raise
+            found = await asyncio.shield(self._recording)
         except JournalError as failed:
             logger.error("%s: refused %s: %s", self._publisher.node, command.action, failed)
             self._say(
@@ -162,6 +167,10 @@ class CommandDesk:
         else:
             self._running = _Running(request, self._loop.create_future())
             group.create_task(self._carry_out(self._running))
+
+    def _recorded(self, request: Request, status: CommandStatus, done: asyncio.Future[Entry | None]) -> None:
+        if status is CommandStatus.ACCEPTED and not done.cancelled() and not done.exception() and not done.result():
+            self._open[request.command.id] = request
 
     def _decide(self, request: Request, running: _Running | None) -> tuple[CommandStatus, CommandError | None]:
         action = request.command.action
@@ -235,6 +244,7 @@ class CommandDesk:
         await self._end(request, outcome, first=False)
 
     async def _end(self, request: Request, outcome: Outcome, *, first: bool) -> None:
+        self._open.pop(request.command.id, None)
         status = CommandStatus.COMPLETED if outcome.error is None else CommandStatus.FAILED
         result = self._result(request.command, status, outcome.error, outcome.note)
         try:

@@ -27,7 +27,7 @@ class Journal:
     nodes switched on together cost a few flushes and not two hundred.
 
     Args:
-        path: the SQLite file; its folder must exist. Made with mode 0600 by the service's umask or kept as it is.
+        path: the SQLite file; its folder must exist.
         store: another store, for tests.
     """
 

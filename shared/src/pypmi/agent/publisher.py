@@ -56,7 +56,11 @@ class AgentObserver:
         """A command's result was published."""
 
     def on_removed(self, node: str) -> None:
-        """The node has left this agent; its retained topics are cleared."""
+        """The node has left the fleet; its retained topics are cleared."""
+
+    def on_moved(self, node: str) -> None:
+        """Another agent works the node now; what is retained of it is that one's."""
+        self.on_removed(node)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +248,7 @@ class Publisher:
         """Say nothing more of the node: another agent has it now, and what is retained is that one's."""
         for topic in self._kept():
             self._bus.forget_retained(topic)
-        self._tell("on_removed")
+        self._tell("on_moved")
 
     def clear(self) -> None:
         """Remove all that is retained of the node: it has left the fleet."""

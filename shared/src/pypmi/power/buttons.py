@@ -145,7 +145,6 @@ class ButtonController:
     # -- their parts -----------------------------------------------------------------------------------------------
 
     async def _switch_on(self, run: Run, seconds: float) -> None:
-        run.tracker.settle(asyncio.get_running_loop().time() + seconds)
         if self._power_on is None:
             await self._press(run, Button.POWER, seconds)
             what = "the power button was pressed"

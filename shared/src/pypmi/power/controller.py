@@ -88,6 +88,7 @@ class Run:
         settings: durations.
         sensed: whether there is a status input at all.
         deadline: nothing is begun after it.
+        poll_interval: seconds between two readings.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Run:
         *,
         sensed: bool,
         deadline: float,
+        poll_interval: float = POLL_INTERVAL,
     ) -> None:
         self._hardware = hardware
         self._loop = asyncio.get_running_loop()
@@ -106,6 +108,7 @@ class Run:
         self.settings = settings
         self.sensed = sensed
         self.deadline = deadline
+        self._poll_interval = poll_interval
         self.acted = False
         self.notes: list[str] = []
         self.doubt = ""
@@ -208,7 +211,7 @@ class Run:
 
     async def _poll(self) -> None:
         while True:
-            await asyncio.sleep(POLL_INTERVAL)
+            await asyncio.sleep(self._poll_interval)
             await self._read()
 
     async def _read(self) -> None:

@@ -10,6 +10,9 @@ from pypmi.power.controller import ActionFailedError, Outcome, Run, refuse_state
 from pypmi.power.hardware import HardwareError, ManagedHardware, PowerOn
 from pypmi.power.monitor import PowerMonitor
 
+_POLL_INTERVAL = 1.0
+"""Seconds between two readings during an action: a management controller is slow, and not only ours to ask."""
+
 
 class ManagedController:
     """A `PowerController` for `ManagedHardware`.
@@ -59,7 +62,9 @@ class ManagedController:
 
     async def execute(self, action: PowerAction, deadline: float = inf) -> Outcome:
         """Carry out one action."""
-        run = Run(self._hardware, self._monitor, self._settings, sensed=True, deadline=deadline)
+        run = Run(
+            self._hardware, self._monitor, self._settings, sensed=True, deadline=deadline, poll_interval=_POLL_INTERVAL
+        )
         refused = self.refusal(action)
         if refused is not None:
             return Outcome(refused)
@@ -96,7 +101,6 @@ class ManagedController:
             # the off half may be shorter than the time between two readings
             if not await run.monitor.wait(lambda: run.power is PowerState.OFF, self._settings.off_grace):
                 run.note("the off half was not seen")
-            run.tracker.settle(asyncio.get_running_loop().time())
             await run.confirm(PowerState.ON, self._settings.on_grace, "the controller took the power cycle")
         else:
             await self._switch_off(run)
@@ -110,7 +114,6 @@ class ManagedController:
             await self._cycle(run)
             return
         await self._pass_on(run, PowerAction.RESET)
-        run.tracker.settle(asyncio.get_running_loop().time())
         await run.confirm(PowerState.ON, self._settings.on_grace, "the controller took the reset")
 
     async def _soft(self, run: Run) -> None:
@@ -129,7 +132,6 @@ class ManagedController:
     # -- their parts -----------------------------------------------------------------------------------------------
 
     async def _switch_on(self, run: Run) -> None:
-        run.tracker.settle(asyncio.get_running_loop().time())
         if self._power_on is None:
             await self._pass_on(run, PowerAction.ON)
         else:

@@ -55,7 +55,7 @@ class StatusTracker:
     """Turns raw readings into power.
 
     Args:
-        settings: durations (`debounce`, `blink_dark`, `boot_settle`, `on_grace`).
+        settings: durations (`debounce`, `blink_dark`, `boot_settle`).
         steady: the readings are somebody's word and not a light's level (a BMC): they count at once.
         last_known: the power before the agent's restart, so that what happened meanwhile is told from what did not.
     """
@@ -102,6 +102,8 @@ class StatusTracker:
         before, known = self.power, self.last_known
         self.power = self._candidate
         change = StatusChange(self.power, known, self._cause(before, now))
+        if self.power is PowerState.ON and change.cause is Cause.COMMAND:
+            self.settle(now)
         if self.power is not PowerState.UNKNOWN:
             self.last_known = self.power
         return change
@@ -159,8 +161,8 @@ class StatusTracker:
         self._falls.clear()  # commands that follow each other are no blinking light
 
     def settle(self, now: float) -> None:
-        """The machine starts now (power-on or reset): dips shorter than `boot_settle` do not count for a while."""
-        self._settle_until = now + self._settings.on_grace + self._settings.boot_settle
+        """The machine starts now: a dip that begins within `boot_settle` does not count if it is shorter than that."""
+        self._settle_until = now + self._settings.boot_settle
 
     def halt(self) -> None:
         """The machine is being switched off: an off is an off again."""
