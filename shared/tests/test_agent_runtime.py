@@ -116,8 +116,10 @@ async def person(settings: MqttSettings) -> AsyncIterator[Person]:
 async def bench(settings: MqttSettings, folder: Path, pc: Pc) -> AsyncIterator[tuple[Person, Board]]:
     """A person, an agent, a board and a PC whose state is known."""
     board = Board(pc)
-    async with person(settings) as someone, agent(settings, folder, board):
-        await until(lambda: someone.state.get("power") == ("on" if pc.on else "off"))
+    async with person(settings) as someone, agent(settings, folder, board) as runtime:
+        # of this start of the agent: what an earlier one left in the broker says nothing of its subscriptions
+        await until(lambda: someone.state.get("epoch") == runtime.epoch)
+        await until(lambda: someone.state["power"] == ("on" if pc.on else "off"))
         yield someone, board
     pc.close()
 

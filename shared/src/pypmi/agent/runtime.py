@@ -63,7 +63,7 @@ class AgentRuntime:
         self._bus = bus
         self._topics = topics
         self._agent = agent
-        self._epoch = epoch
+        self.epoch = epoch
         self._observers = tuple(observers)
         self._journal = journal or Journal(state_dir / JOURNAL_NAME)
         self._outbox = Outbox(bus)
@@ -81,7 +81,7 @@ class AgentRuntime:
 
     async def run(self) -> None:
         """Run the nodes until cancelled. Raises `JournalError` when there can be no journal."""
-        unfinished = await self._journal.open(self._epoch)
+        unfinished = await self._journal.open(self.epoch)
         try:
             for entry in unfinished:
                 self._publish_unfinished(entry)
@@ -178,7 +178,7 @@ class AgentRuntime:
         found = self._publishers.get(node_id)
         if found is None:
             found = self._publishers[node_id] = Publisher(
-                self._bus, self._topics, self._outbox, self._observers, node=node_id, epoch=self._epoch
+                self._bus, self._topics, self._outbox, self._observers, node=node_id, epoch=self.epoch
             )
         return found
 
