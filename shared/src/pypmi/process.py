@@ -66,13 +66,13 @@ def run_service(
         print(f"--name {options.name!r}: use 1-63 of a-z, 0-9 and -", file=sys.stderr)  # noqa: T201
         return EXIT_CONFIG
     try:
-        loaded = load_fleet(options.config)
+        loaded = _load(options.config)
     except ConfigError as error:
         for problem in error.problems:
             print(f"{options.config}: {problem}", file=sys.stderr)  # noqa: T201
         return EXIT_CONFIG
     settings = loaded.fleet.service(options.name)
-    set_up_logging(options.name, settings.log_format, settings.log_level)
+    set_up_logging(options.name, environ.get("PYPMI_LOG_FORMAT") or settings.log_format, settings.log_level)
     for problem in loaded.warnings:
         logger.warning("%s: %s", options.config, problem)
     if options.check:
@@ -90,6 +90,13 @@ def run_service(
     except ConfigError as error:
         logger.error("%s", error)
         return EXIT_CONFIG
+
+
+def _load(path: Path) -> LoadedFleet:
+    """fleet.yaml, with the broker's URL from the environment where that names one. Raises `ConfigError`."""
+    loaded = load_fleet(path)
+    url = os.environ.get("PYPMI_MQTT_URL")
+    return loaded.with_broker(url) if url else loaded
 
 
 def lock_state_dir(state_dir: Path) -> IO[str]:
@@ -162,13 +169,14 @@ async def _reload_when_told(reload: asyncio.Event, config: Path, service: Servic
         await reload.wait()
         reload.clear()
         try:
-            loaded = load_fleet(config)
+            loaded = _load(config)
         except ConfigError as error:
             logger.error("not reloaded, the old configuration stays: %s", error)
             continue
         if loaded.fleet.mqtt != service.fleet.mqtt:
             logger.warning("a changed mqtt part takes a restart; the rest is taken over now")
         service.loaded = loaded
+        service.discovery.configure(loaded.fleet.homeassistant)
         await app.reload(loaded)
         service.announce(app.nodes())
         logger.info("configuration reloaded")

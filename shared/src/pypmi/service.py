@@ -84,8 +84,8 @@ class Service:
         self._announcement: ServiceInfo | None = None
         self.discovery = Discovery(self.bus, self.topics, loaded.fleet.homeassistant, package_version())
         self.discovery.announce(
-            service_object_name(name),
-            service_device(name, kind, package_version(), socket.gethostname()),
+            service_object_name(name, self.topics),
+            service_device(name, kind, package_version(), socket.gethostname(), self.topics),
             {},
             service_components(name, kind, self.topics),
         )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from pypmi.config.fleet import Fleet, NodeSettings
 from pypmi.contract import TopicKind, Topics
+from pypmi.homeassistant.entities import object_name, service_object_name
 
 from pypmi_cli.setup.accounts import HOME_ASSISTANT, OPERATOR
 
@@ -44,6 +45,7 @@ def access_rules(fleet: Fleet, gateways: tuple[str, ...] = ("ipmi-gateway",)) ->
     prefix = fleet.homeassistant.prefix
     operator = [*_front_end(topics), *_console_front_end(topics), *_tool(topics), f"readwrite {prefix}/#"]
     lines += _user(OPERATOR, operator)
+    lines += _user("healthcheck", ["write healthcheck"])
     lines += _user(HOME_ASSISTANT, [*_front_end(topics), f"readwrite {prefix}/#"])
     return "\n".join(lines) + "\n"
 
@@ -55,8 +57,8 @@ def _user(name: str, rules: list[str]) -> list[str]:
 def _service(fleet: Fleet, topics: Topics, name: str) -> Iterator[str]:
     """Every service's own place, what it may know of others, and the way to answer them."""
     prefix = fleet.homeassistant.prefix
-    yield f"readwrite {prefix}/device/pypmi_service_{name}/config"
-    yield f"readwrite {prefix}/+/pypmi_service_{name}/+/config"
+    yield f"readwrite {prefix}/device/{service_object_name(name, topics)}/config"
+    yield f"readwrite {prefix}/+/{service_object_name(name, topics)}/+/config"
     yield f"read {prefix}/status"
     yield f"readwrite {topics.service(name, TopicKind.SERVICE_STATS)}"
     yield f"read {topics.services(TopicKind.SERVICE_INFO)}"
@@ -88,7 +90,7 @@ def _agent(fleet: Fleet, topics: Topics, name: str) -> list[str]:
     rules = list(_service(fleet, topics, name))
     for node in fleet.nodes_of_agent(name):
         rules += _agent_node(topics, node)
-        rules += _home_assistant(fleet, node)
+        rules += _home_assistant(fleet, topics, node)
         rules += _device(node)
     for node in fleet.consoles_of_relay(name):
         rules += _relay_node(topics, node)
@@ -103,11 +105,11 @@ def _agent_node(topics: Topics, node: NodeSettings) -> Iterator[str]:
     yield from (f"read {topics.node(node.id, kind)}" for kind in COMMANDS)
 
 
-def _home_assistant(fleet: Fleet, node: NodeSettings) -> Iterator[str]:
+def _home_assistant(fleet: Fleet, topics: Topics, node: NodeSettings) -> Iterator[str]:
     """Also when discovery is switched off: then what an earlier run announced is removed."""
     prefix = fleet.homeassistant.prefix
-    yield f"readwrite {prefix}/device/pypmi_{node.id}/config"
-    yield f"readwrite {prefix}/+/pypmi_{node.id}/+/config"
+    yield f"readwrite {prefix}/device/{object_name(node.id, topics)}/config"
+    yield f"readwrite {prefix}/+/{object_name(node.id, topics)}/+/config"
 
 
 def _device(node: NodeSettings) -> Iterator[str]:

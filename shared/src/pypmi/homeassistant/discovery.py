@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,14 +27,23 @@ from pypmi.homeassistant.entities import (
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 2.0
-"""How long the broker gets to hand over what earlier runs left."""
-SETTLE_SECONDS = 3.0
-"""Between telling Home Assistant of a change and removing what it replaces."""
-BIRTH_JITTER = 5.0
-"""Home Assistant is told again within this time after its start; not by all agents in the same moment."""
 _MAX_LEFT = 200_000
+_MIGRATE = b'{"migrate_discovery": true}'
 _SUPPORT_URL = "https://github.com/pypmi/pypmi"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Times in seconds."""
+
+    quiet: float = 1.0
+    """The broker has handed over what earlier runs left when it has said nothing for so long."""
+    look: float = 30.0
+    """It gets no longer than this."""
+    settle: float = 3.0
+    """Between telling Home Assistant of a change and removing what it replaces."""
+    jitter: float = 5.0
+    """Home Assistant is told again within this time after its start; not by all services in the same moment."""
 
 
 @dataclass(slots=True)
@@ -43,10 +53,6 @@ class _Left:
     components: dict[str, str] = field(default_factory=dict)
     single: dict[str, str] = field(default_factory=dict)
     """Topic by component key."""
-
-    @property
-    def is_device(self) -> bool:
-        return bool(self.components)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +65,20 @@ class _Device:
     components: dict[str, Component]
 
 
+_UNREADABLE = {"unreadable": ""}
+"""Components of a device message that can't be read."""
+
+
 class Discovery(AgentObserver):
     """Discovery for the nodes of one agent, and for the services themselves.
 
     Args:
+        bus: keeps the messages, and publishes them again on every connection.
+        topics: names the topics.
         settings: prefix and form; `enabled` false removes what earlier runs left.
         version: of pypmi, for the origin.
+        pace: times.
+        rng: jitter; an argument so that tests are repeatable.
     """
 
     def __init__(
@@ -74,49 +88,82 @@ class Discovery(AgentObserver):
         settings: HomeAssistantSettings,
         version: str,
         *,
+        pace: Pace | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self._bus = bus
         self._topics = topics
         self._settings = settings
+        self._prefix = settings.prefix
         self._origin = {"name": "pypmi", "sw_version": version, "support_url": _SUPPORT_URL}
+        self._pace = pace or Pace()
         self._rng = rng or random.Random()  # noqa: S311 - jitter
+        self._makers: dict[str, Callable[[], _Device]] = {}
         self._wanted: dict[str, _Device | None] = {}
-        self._dirty: set[str] = set()
+        self._dirty: dict[str, None] = {}
+        """Names to be published, in the order they came: an agent's own device stands before its nodes'."""
         self._left: dict[str, _Left] = {}
+        self._heard = 0
         self._changed = asyncio.Event()
         self._birth = asyncio.Event()
-        if settings.enabled:
-            bus.subscribe(f"{settings.prefix}/status", self._on_status)
+        bus.subscribe(f"{self._prefix}/status", self._on_status)
 
     # -- what the agent says ---------------------------------------------------------------------------------------
 
     def on_info(self, node: str, info: NodeInfo) -> None:
         """A node is there, or is described anew."""
-        self.announce(
-            object_name(node),
-            node_device(node, info),
+        name = object_name(node, self._topics)
+        self._makers[name] = lambda: _Device(
+            name,
+            node_device(node, info, self._topics),
             node_availability(node, info, self._topics),
             node_components(node, info, self._topics, self._settings.turn_off),
         )
+        self._want(name)
 
     def on_removed(self, node: str) -> None:
         """A node has left the fleet: Home Assistant forgets it."""
-        self._want(object_name(node), None)
+        name = object_name(node, self._topics)
+        self._makers.pop(name, None)
+        self._want(name)
+
+    def on_moved(self, node: str) -> None:
+        """Another agent announces the node now: its messages are left alone."""
+        name = object_name(node, self._topics)
+        self._makers.pop(name, None)
+        self._wanted.pop(name, None)
+        self._dirty.pop(name, None)
+        left = self._left.pop(name, None) or _Left()
+        for topic in (self._device_topic(name), *left.single.values()):
+            self._bus.forget_retained(topic)
 
     def announce(
         self, name: str, device: dict[str, Any], shared: dict[str, Any], components: dict[str, Component]
     ) -> None:
         """Announce any device, such as a service."""
-        self._want(name, _Device(name, device, shared, components))
+        self._makers[name] = lambda: _Device(name, device, shared, components)
+        self._want(name)
 
-    def _want(self, name: str, device: _Device | None) -> None:
-        if not self._settings.enabled:
-            device = None
+    def configure(self, settings: HomeAssistantSettings) -> None:
+        """Take over changed settings; a changed prefix takes a restart."""
+        if settings.prefix != self._prefix:
+            logger.warning("a changed homeassistant.prefix takes a restart; the rest is taken over now")
+        if settings == self._settings:
+            return
+        same_form = settings.form == self._settings.form
+        self._settings = settings
+        for name in list(self._makers):
+            if not same_form:
+                self._wanted.pop(name, None)
+            self._want(name)
+
+    def _want(self, name: str) -> None:
+        maker = self._makers.get(name)
+        device = maker() if maker is not None and self._settings.enabled else None
         if name in self._wanted and self._wanted[name] == device:
             return
         self._wanted[name] = device
-        self._dirty.add(name)
+        self._dirty[name] = None
         self._changed.set()
 
     # -- what the broker and Home Assistant say ----------------------------------------------------------------------
@@ -127,15 +174,16 @@ class Discovery(AgentObserver):
 
     def _on_left(self, message: Message) -> None:
         """A retained discovery message, ours or another program's."""
+        self._heard += 1
         if not message.payload or not message.retain:
             return
-        parts = message.topic.removeprefix(f"{self._settings.prefix}/").split("/")
+        parts = message.topic.removeprefix(f"{self._prefix}/").split("/")
         if len(parts) == 3 and parts[0] == "device" and parts[1].startswith("pypmi_"):
             try:
                 config = json.loads(message.payload)
                 components = {str(key): str(value["platform"]) for key, value in config["components"].items()}
             except (ValueError, KeyError, TypeError, AttributeError):
-                components = {"unreadable": "sensor"}
+                components = dict(_UNREADABLE)
             self._left.setdefault(parts[1], _Left()).components = components
         elif len(parts) == 4 and parts[1].startswith("pypmi_") and len(self._left) < _MAX_LEFT:
             self._left.setdefault(parts[1], _Left()).single[parts[2]] = message.topic
@@ -151,17 +199,23 @@ class Discovery(AgentObserver):
             while True:
                 await self._changed.wait()
                 self._changed.clear()
-                names, self._dirty = self._dirty, set()
-                for count, name in enumerate(sorted(names), start=1):
-                    await self._publish(name, group)
+                names, self._dirty = self._dirty, {}
+                for count, name in enumerate(names, start=1):
+                    self._publish(name, group)
                     if count % 50 == 0:
                         await asyncio.sleep(0)
 
     async def _look(self) -> None:
-        filters = (f"{self._settings.prefix}/device/+/config", f"{self._settings.prefix}/+/+/+/config")
+        """Hear what earlier runs left, until the broker has nothing more to say."""
+        filters = (f"{self._prefix}/device/+/config", f"{self._prefix}/+/+/+/config")
         for topic_filter in filters:
             self._bus.subscribe(topic_filter, self._on_left)
-        await asyncio.sleep(LOOK_SECONDS)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._pace.look
+        before = -1
+        while self._heard != before and loop.time() < deadline:
+            before = self._heard
+            await asyncio.sleep(self._pace.quiet)
         for topic_filter in filters:
             self._bus.unsubscribe(topic_filter, self._on_left)
 
@@ -170,16 +224,19 @@ class Discovery(AgentObserver):
         while True:
             await self._birth.wait()
             self._birth.clear()
-            await asyncio.sleep(self._rng.random() * BIRTH_JITTER)
-            await self._bus.republish()
+            await asyncio.sleep(self._rng.random() * self._pace.jitter)
+            if self._settings.enabled:
+                await self._bus.republish()
 
     def _device_topic(self, name: str) -> str:
-        return f"{self._settings.prefix}/device/{name}/config"
+        return f"{self._prefix}/device/{name}/config"
 
     def _single_topic(self, name: str, key: str, component: Component) -> str:
-        return f"{self._settings.prefix}/{component['platform']}/{name}/{key}/config"
+        return f"{self._prefix}/{component['platform']}/{name}/{key}/config"
 
-    async def _publish(self, name: str, group: asyncio.TaskGroup) -> None:
+    def _publish(self, name: str, group: asyncio.TaskGroup) -> None:
+        if name not in self._wanted:  # moved to another agent meanwhile
+            return
         device = self._wanted[name]
         left = self._left.get(name) or _Left()
         if device is None:
@@ -190,7 +247,7 @@ class Discovery(AgentObserver):
             self._publish_single(device, left, group)
 
     def _remove(self, name: str, left: _Left) -> None:
-        if left.is_device:
+        if left.components:
             self._bus.clear_retained(self._device_topic(name))
         for topic in left.single.values():
             self._bus.clear_retained(topic)
@@ -198,32 +255,31 @@ class Discovery(AgentObserver):
         self._wanted.pop(name, None)
 
     def _publish_device(self, device: _Device, left: _Left, group: asyncio.TaskGroup) -> None:
-        topic = self._device_topic(device.name)
-        old_topics = list(left.single.values())
+        old_topics = tuple(left.single.values())
         for old in old_topics:
-            self._bus.set_retained(old, b'{"migrate_discovery": true}')
+            self._bus.set_retained(old, _MIGRATE)
         gone = {
-            key: {"platform": platform} for key, platform in left.components.items() if key not in device.components
+            key: {"platform": platform}
+            for key, platform in left.components.items()
+            if platform and key not in device.components
         }
-        gone.pop("unreadable", None)
-        config = {
-            "device": device.device,
-            "origin": self._origin,
-            **device.shared,
-            "qos": 1,
-            "components": {**device.components, **gone},
-        }
-        self._bus.set_retained(topic, _dump(config))
+        self._bus.set_retained(self._device_topic(device.name), self._device_message(device, gone))
         self._left[device.name] = _Left({key: item["platform"] for key, item in device.components.items()})
         if gone or old_topics:
-            config["components"] = device.components
-            group.create_task(self._clean_up(old_topics, topic, _dump(config) if gone else None))
+            group.create_task(self._clean_up(device, old_topics))
+
+    def _device_message(self, device: _Device, gone: dict[str, Component]) -> bytes:
+        """One message for all. A component that is its platform alone is removed by Home Assistant."""
+        components = {**device.components, **gone}
+        return _dump(
+            {"device": device.device, "origin": self._origin, **device.shared, "qos": 1, "components": components}
+        )
 
     def _publish_single(self, device: _Device, left: _Left, group: asyncio.TaskGroup) -> None:
-        old_topics = []
-        if left.is_device:
-            old_topics.append(self._device_topic(device.name))
-            self._bus.set_retained(old_topics[0], b'{"migrate_discovery": true}')
+        old_topics: tuple[str, ...] = ()
+        if left.components:
+            old_topics = (self._device_topic(device.name),)
+            self._bus.set_retained(old_topics[0], _MIGRATE)
         topics = {key: self._single_topic(device.name, key, item) for key, item in device.components.items()}
         for key, item in device.components.items():
             config = {"device": device.device, "origin": self._origin, **device.shared, "qos": 1, **item}
@@ -233,15 +289,16 @@ class Discovery(AgentObserver):
             self._bus.clear_retained(topic)
         self._left[device.name] = _Left(single=topics)
         if old_topics:
-            group.create_task(self._clean_up(old_topics, "", None))
+            group.create_task(self._clean_up(device, old_topics))
 
-    async def _clean_up(self, old_topics: list[str], topic: str, final: bytes | None) -> None:
+    async def _clean_up(self, device: _Device, old_topics: tuple[str, ...]) -> None:
         """Second half of a change: Home Assistant has taken the new over, what it replaces can go."""
-        await asyncio.sleep(SETTLE_SECONDS)
+        await asyncio.sleep(self._pace.settle)
         for old in old_topics:
-            self._bus.clear_retained(old)
-        if final is not None and self._bus.retained(topic) is not None:
-            self._bus.set_retained(topic, final)
+            if self._bus.retained(old) == _MIGRATE:  # else it was announced in this form again meanwhile
+                self._bus.clear_retained(old)
+        if self._settings.form == "device" and self._wanted.get(device.name) is device:
+            self._bus.set_retained(self._device_topic(device.name), self._device_message(device, {}))
 
 
 def _dump(config: dict[str, Any]) -> bytes:

@@ -1,7 +1,8 @@
 """The entities of a node, as Home Assistant's MQTT discovery wants them described. Pure: dictionaries in and out.
 
 Field names, device classes and categories are those of Home Assistant's MQTT integration, 2024.3 to 2026.11. A
-component is keyed by a short word (`power`, `reset` ...) that never changes: unique ids are made from it.
+component is keyed by a short word (`power`, `reset` ...) that never changes: unique ids are made from it. Where the
+fleet's topics have a prefix the ids have it too, for two fleets may share a broker.
 """
 
 from typing import Any, Literal
@@ -21,8 +22,17 @@ from pypmi.contract import (
 Component = dict[str, Any]
 
 COMMAND_EXPIRY = 15
-"""Seconds after which the broker throws a command away that it could not deliver (MQTT 5, newer releases)."""
+"""Seconds after which a command is void: by the broker (MQTT 5, newer releases) and by the agent. Home Assistant
+sends what it could not send after the connection is back."""
 IDENTIFY_SECONDS = 15
+
+_COMMAND = (
+    '{"id": "ha-{{ (utcnow().timestamp() * 1000000) | int }}-{{ range(100000) | random }}", "action": "{{ value }}",'
+    f' "issued_at": "{{{{ utcnow().isoformat() }}}}", "ttl_ms": {COMMAND_EXPIRY * 1000}, "source": "home-assistant"}}'
+)
+"""A whole command, so that the agent knows when and by what it was sent. Switches of releases before 2025 do not know
+`command_template` and send the bare word, which works too."""
+_BOOT_COMMAND = '{"device": "{{ value }}", "source": "home-assistant"}'
 
 _SENSOR_CLASSES: dict[SensorKind, tuple[str | None, str]] = {
     SensorKind.TEMPERATURE: ("temperature", "°C"),
@@ -35,9 +45,25 @@ _SENSOR_CLASSES: dict[SensorKind, tuple[str | None, str]] = {
 """Device class and unit. A unit that does not fit its device class costs the entity (seen in 2026.11)."""
 
 
-def object_name(node_id: str) -> str:
+def object_name(node_id: str, topics: Topics) -> str:
     """The node's part of discovery topics and unique ids."""
-    return f"pypmi_{node_id}"
+    return f"{_head(topics)}{node_id}"
+
+
+def service_object_name(name: str, topics: Topics) -> str:
+    """A service's part of discovery topics and unique ids."""
+    return f"{_head(topics)}service_{name}"
+
+
+def _head(topics: Topics) -> str:
+    # two underscores: a fleet with the prefix "service" must not look like a service of one without
+    return f"pypmi_{topics.prefix.replace('/', '_')}__" if topics.prefix else "pypmi_"
+
+
+def entity_name(name: str, topics: Topics) -> str:
+    """What entity ids of a node or service begin with."""
+    whole = f"{topics.prefix}_{name}" if topics.prefix else name
+    return whole.replace("/", "_").replace("-", "_").lower()
 
 
 def node_components(
@@ -45,12 +71,13 @@ def node_components(
 ) -> dict[str, Component]:
     """All components of a node by key, each with `platform` and `unique_id`."""
     components: dict[str, Component] = {}
+    own, start = object_name(node_id, topics), entity_name(node_id, topics)
 
     def add(key: str, platform: str, name: str | None, suffix: str, **fields: Any) -> None:
-        tail = f"{node_id.replace('-', '_')}{'_' + suffix if suffix else ''}"
+        tail = f"{start}{'_' + suffix if suffix else ''}"
         components[key] = {
             "platform": platform,
-            "unique_id": f"{object_name(node_id)}_{key}",
+            "unique_id": f"{own}_{key}",
             "name": name,
             # 2025.10 and later / earlier releases: entity ids that stay the same over all of them
             "default_entity_id": f"{platform}.{tail}",
@@ -61,7 +88,12 @@ def node_components(
     power_set = topics.node(node_id, TopicKind.POWER_SET)
     state = topics.node(node_id, TopicKind.STATE)
     can = info.capabilities
-    command = {"command_topic": power_set, "retain": False, "message_expiry_interval": COMMAND_EXPIRY}
+    command = {
+        "command_topic": power_set,
+        "command_template": _COMMAND,
+        "retain": False,
+        "message_expiry_interval": COMMAND_EXPIRY,
+    }
     if Capability.ON in can:
         off = turn_off if Capability(turn_off) in can else "off"
         add(
@@ -112,6 +144,7 @@ def node_components(
             state_topic=topics.node(node_id, TopicKind.BOOT),
             value_template="{{ value_json.device }}",
             command_topic=topics.node(node_id, TopicKind.BOOT_SET),
+            command_template=_BOOT_COMMAND,
             entity_category="config",
             retain=False,
         )
@@ -196,10 +229,10 @@ def _sensor(node_id: str, sensor: SensorInfo, topics: Topics) -> Component:
     return fields
 
 
-def node_device(node_id: str, info: NodeInfo) -> dict[str, Any]:
+def node_device(node_id: str, info: NodeInfo, topics: Topics) -> dict[str, Any]:
     """The device that a node's entities belong to. Absent fields are left out: Home Assistant refuses null."""
     device: dict[str, Any] = {
-        "identifiers": [object_name(node_id)],
+        "identifiers": [object_name(node_id, topics)],
         "name": info.name or node_id,
         "manufacturer": info.fru.manufacturer or "pypmi",
         "model": info.fru.product or f"{info.driver} node",
@@ -207,15 +240,10 @@ def node_device(node_id: str, info: NodeInfo) -> dict[str, Any]:
         "serial_number": info.fru.serial,
         "suggested_area": info.area,
         "configuration_url": info.url,
-        "via_device": service_object_name(info.agent),
+        "via_device": service_object_name(info.agent, topics),
         "connections": [["mac", info.mac]] if info.mac else None,
     }
     return {key: value for key, value in device.items() if value is not None}
-
-
-def service_object_name(name: str) -> str:
-    """A service's part of discovery topics and unique ids."""
-    return f"pypmi_service_{name}"
 
 
 def node_availability(node_id: str, info: NodeInfo, topics: Topics) -> dict[str, Any]:
