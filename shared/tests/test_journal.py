@@ -235,3 +235,21 @@ async def test_killed_at_every_step(mosquitto, tmp_path, step, presses, first, a
                 assert result["error"] is None or result["error"]["code"] == "interrupted"
             assert json.loads(someone.kept["nodes/n1/state"])["power"] == ("on" if count() else "off")
         assert count() <= 1
+
+
+async def test_a_command_that_came_while_the_process_stood_still_is_late(mosquitto, tmp_path):
+    async with (
+        person(MqttSettings(url=mosquitto.url)) as someone,
+        victim(mosquitto.url, tmp_path, "never") as process,
+    ):
+        await ready(someone, process)
+        process.send_signal(signal.SIGSTOP)
+        await someone.say({"id": "a1", "action": "on", "ttl_ms": 2000})  # without issued_at: nothing says its age
+        await asyncio.sleep(6)
+        process.send_signal(signal.SIGCONT)
+        await until(lambda: someone.statuses("a1") == ["expired"])
+        assert "stood still" in someone.results("a1")[0]["error"]["message"]
+        await asyncio.sleep(3)
+        await someone.say({"id": "a2", "action": "on", "ttl_ms": 2000})
+        await until(lambda: someone.statuses("a2") == ["accepted", "completed"])
+        assert (tmp_path / "presses").read_text() == "press\n"
