@@ -108,7 +108,7 @@ class Wire:
         self._client, self._next_reply = writer, Fate.PASS
         try:
             board_reader, board = await asyncio.open_connection(self._sim.host, self._sim.port)
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             _reset(writer)
             return
         try:

@@ -243,3 +243,11 @@ async def test_contact_left_closed_by_another_program_is_opened(bench, era: Era)
         assert sim.relay_closed
         await it.online()
         await it.until(lambda: it.at_rest, "opened")
+
+
+async def test_sensors_that_are_read_slowly_do_not_come_between_triggers(bench) -> None:
+    async with bench(SimulatedBoard(), command_timeout=1.0) as it:
+        it.sim.faults.reply_delay = 0.25
+        await it.until(lambda: it.board._session is not None, "connected")
+        await it.press(1.5)  # with the first reading of the sensors under way
+        assert len(it.presses) == 1

@@ -42,7 +42,7 @@ async def _one(bench, fates, seed: int, rounds: int) -> None:
             sim.faults.reply_delay = 0.0
             sim.restore_network()
             it.wire.at(b"never", fates[0])
-            await it.until(lambda: it.board._session is not None, f"connected again (seed {seed})", 60)
+            await it.until(lambda: it.board._session is not None, f"connected again (seed {seed})", 90)
             await asyncio.sleep(0.4)
             assert len(it.presses) <= 1, (seed, it.presses)
         await asyncio.sleep(0.5)

@@ -23,8 +23,9 @@ from esp8266_agent.pins import PinReport
 from esp8266_agent.plain import press_plain
 from esp8266_agent.press import TimedPress
 from esp8266_agent.protocol import Era, ReplyError
+from esp8266_agent.relay import is_held, plain_relay_fault, relay_fault
 from esp8266_agent.session import Session, establish, probe_packets
-from esp8266_agent.setup import RestartingError, SetupError, is_held, plain_relay_fault, relay_fault
+from esp8266_agent.setup import RestartingError, SetupError
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +87,8 @@ class Board:
         self._refused: str | None = None
         """Why the board must not be pressed."""
         self._last_status: bool | None = None
+        self._line = asyncio.Lock()
+        """Held for one command of the polling, or for a whole press: nothing may delay its triggers."""
         self._pressing = 0
         self._idle = asyncio.Event()
         self._packets: bool | None = None
@@ -188,10 +191,11 @@ class Board:
         sensors_at = loop.time() + self._rng.random() * interval
         while True:
             if not self._pressing:
-                await self._read(link)
-                if loop.time() >= sensors_at:
-                    sensors_at = loop.time() + SENSOR_INTERVAL
-                    await self._read_sensors(link, listener)
+                async with self._line:
+                    await self._read(link)
+            if not self._pressing and loop.time() >= sensors_at:
+                sensors_at = loop.time() + SENSOR_INTERVAL
+                await self._read_sensors(link, listener)
             await link.wait_lost(interval)
 
     async def _read(self, link: CommandLink, timeout: float | None = None) -> bool | None:
@@ -203,10 +207,14 @@ class Board:
         return self._last_status
 
     async def _read_sensors(self, link: CommandLink, listener: HardwareListener) -> None:
-        signal = await link.ask(protocol.SIGNAL)
+        async with self._line:
+            signal = await link.ask(protocol.SIGNAL)
         if signal is not None:
             listener.on_sensor("signal", signal)
-        uptime = await link.ask(protocol.UPTIME)
+        if self._pressing:
+            return
+        async with self._line:
+            uptime = await link.ask(protocol.UPTIME)
         listener.on_sensor("uptime", round(uptime))
 
     async def _finish_presses(self) -> None:
@@ -233,7 +241,8 @@ class Board:
             return self._last_status
         session = await self._get_session()
         try:
-            return await self._read(session.link)
+            async with self._line:
+                return await self._read(session.link)
         except (LinkError, ReplyError) as error:
             raise HardwareUnreachableError(f"the board does not answer: {error}") from None
 
@@ -245,17 +254,21 @@ class Board:
         self._pressing += 1
         self._idle.clear()
         try:
-            session, report = await self._at_rest(relay)
-            if self._plain:
-                await press_plain(session, relay, report, seconds, release, get_session=self._get_session)
-            else:
-                packets = bool(self._packets)
-                timed = TimedPress(relay, self._get_session, self._watch, self._rng, packets=packets)
-                await timed.hold(session, seconds, release)
+            async with self._line:
+                await self._press(relay, seconds, release)
         finally:
             self._pressing -= 1
             if not self._pressing:
                 self._idle.set()
+
+    async def _press(self, relay: BoardPin, seconds: float, release: asyncio.Event) -> None:
+        session, report = await self._at_rest(relay)
+        if self._plain:
+            await press_plain(session, relay, report, seconds, release, get_session=self._get_session)
+        else:
+            packets = bool(self._packets)
+            timed = TimedPress(relay, self._get_session, self._watch, self._rng, packets=packets)
+            await timed.hold(session, seconds, release)
 
     async def _watch(self, link: CommandLink, seconds: float) -> None:
         if self._settings.status is not None:

@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable
+from math import inf
 from typing import Final, Self, TypeVar
 
 from esp8266_agent import packets, protocol
@@ -164,16 +165,25 @@ class CommandLink(asyncio.Protocol):
         self._end(LinkError(reason, sent=True))
 
     async def exchange(
-        self, octets: bytes, ends: Callable[[bytes], bool] | None, timeout: float, *, quiet: bool = False
+        self,
+        octets: bytes,
+        ends: Callable[[bytes], bool] | None,
+        timeout: float,
+        *,
+        quiet: bool = False,
+        send_by: float = inf,
     ) -> bytes:
         """Send one segment and return the whole reply. Raises `LinkError`; after it the link is over.
 
-        The reply ends where `ends` says, and, with `quiet` or without `ends`, when the line is quiet.
+        The reply ends where `ends` says, and, with `quiet` or without `ends`, when the line is quiet. After loop time
+        `send_by` nothing is sent any more (then the link goes on).
         A caller that is cancelled in the middle ends the link, too: nobody would read the reply.
         """
         async with self._lock:
             if self._error is not None or self._transport is None:
                 raise LinkError(str(self._error or "not connected"))
+            if self._loop.time() > send_by:
+                raise LinkError("too late to send it")
             waiter: asyncio.Future[bytes] = self._loop.create_future()
             self._waiter, self._ends, self._buffer = waiter, ends, b""
             self._ends_quietly = quiet or ends is None
@@ -193,14 +203,14 @@ class CommandLink(asyncio.Protocol):
                 self.round_trip = min(self.round_trip, self._loop.time() - sent_at)
             return reply
 
-    async def ask(self, request: Request[T], *, timeout: float | None = None) -> T:
+    async def ask(self, request: Request[T], *, timeout: float | None = None, send_by: float = inf) -> T:
         """Send a command, return what its reply says. Raises `LinkError`, `ReplyError`; after either the link is over.
 
         Only after `RefusedError`, a reply that is well understood, the link goes on.
         """
         if timeout is None:
             timeout = self._timeout + (FLASH_EXTRA if request.writes_flash else 0.0)
-        reply = await self.exchange(request.encode(), request.ends, timeout)
+        reply = await self.exchange(request.encode(), request.ends, timeout, send_by=send_by)
         return self._read(request, reply)
 
     async def ask_once(self, request: Request[T], transaction: int, *, timeout: float | None = None) -> T:

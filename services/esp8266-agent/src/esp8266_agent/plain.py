@@ -17,8 +17,8 @@ from esp8266_agent.client import LinkError
 from esp8266_agent.pins import PinReport
 from esp8266_agent.press import GetSession
 from esp8266_agent.protocol import ReplyError
+from esp8266_agent.relay import plain_press_value
 from esp8266_agent.session import Session
-from esp8266_agent.setup import plain_press_value
 
 RELEASE_WAIT: Final = 3.0
 """Seconds for which a press insists on its release before it reports."""

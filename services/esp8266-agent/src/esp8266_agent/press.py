@@ -111,8 +111,10 @@ class Train:
             if left <= link.round_trip + GUARD:
                 raise LapsedError("the board or this host was too slow to prolong the pulse", again=False)
             try:
-                await link.ask(self._on, timeout=left)
+                await link.ask(self._on, timeout=left, send_by=now + GUARD)
             except (LinkError, ReplyError) as error:
+                if isinstance(error, LinkError) and not error.sent:
+                    raise LapsedError(str(error), again=False) from None
                 self.open_by = self._loop.time() + self._pulse + OPEN_SLACK
                 raise LapsedError(f"a trigger was not confirmed in time: {error}", again=True) from None
             self.triggered(link.sent_at)

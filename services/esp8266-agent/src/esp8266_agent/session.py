@@ -11,7 +11,8 @@ from pypmi.config.hardware import BoardPin, Esp8266Hardware
 from esp8266_agent import packets, pins, protocol
 from esp8266_agent.client import CommandLink, LinkError
 from esp8266_agent.protocol import Era, Firmware
-from esp8266_agent.setup import Inspection, SetupError, is_held, refusal, relays
+from esp8266_agent.relay import is_held, relays
+from esp8266_agent.setup import Inspection, SetupError, refusal
 
 logger = logging.getLogger(__name__)
 
