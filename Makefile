@@ -7,6 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PACKAGES := shared services/ipmi-gateway services/esp8266-agent services/rpi-gpio-agent services/sol-relay services/bmc-agent services/simulator cli
 PYPROJECTS := $(addsuffix /pyproject.toml,$(PACKAGES))
 SOURCES := $(addsuffix /src,$(PACKAGES))
+IMAGE_REQUIREMENTS := build shared ipmi-gateway rpi-gpio-agent sol-relay bmc-agent
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format requirements clean
@@ -48,6 +49,8 @@ format: $(VENV)/.installed-dev  ## let ruff put the code in order
 requirements:  ## pin requirements*.txt anew, with hashes (needs uv)
 	uv pip compile --python-version 3.11 --universal --generate-hashes --no-header -q requirements.in -o requirements.txt
 	uv pip compile --python-version 3.11 --universal --generate-hashes --no-header -q requirements-dev.in -o requirements-dev.txt
+	for image in $(IMAGE_REQUIREMENTS); do uv pip compile --python-version 3.11 --universal --generate-hashes --no-header -q \
+		-c requirements.txt deploy/images/$$image.in -o deploy/images/$$image.txt || exit 1; done
 
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

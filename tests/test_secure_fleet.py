@@ -19,10 +19,10 @@ mqtt:
   url: mqtts://localhost:{mqtt}
   ca_file: tls/ca.crt
   username: "{{service}}"
-  password: {{file: "secrets/mqtt-{{service}}"}}
+  password: {{file: "secrets/mqtt/{{service}}"}}
 gateway: {{listen: ["127.0.0.1:{udp}"]}}
 users:
-  - {{name: admin, password: {{file: secrets/ipmi-admin}}}}
+  - {{name: admin, password: {{file: secrets/ipmi/admin}}}}
 services:
   ipmi-gateway: {{health: "127.0.0.1:{health}"}}
 nodes:
@@ -55,7 +55,7 @@ class SecureFleet:
         )
         done = run(*PYPMI, "init", str(folder), "--host", "broker.test")
         assert done.code == 0, done.text
-        self.password = (folder / "secrets/ipmi-admin").read_text().strip()
+        self.password = (folder / "secrets/ipmi/admin").read_text().strip()
         self.up = subprocess.Popen(
             [*PYPMI, "up", str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
@@ -85,7 +85,7 @@ class SecureFleet:
             "5",
         ]
         if account is not None:
-            secret = (self.folder / f"secrets/mqtt-{account}").read_text().strip()
+            secret = (self.folder / f"secrets/mqtt/{account}").read_text().strip()
             command += ["-u", account, "-P", secret]
         return run(*command, *words)
 
@@ -127,7 +127,7 @@ def test_an_agent_cannot_speak_for_anothers_node(fleet: SecureFleet):
     watch = subprocess.Popen(
         [
             "mosquitto_sub", "-h", "localhost", "-p", str(fleet.mqtt), "--cafile", str(fleet.folder / "tls/ca.crt"),
-            "-u", "operator", "-P", (fleet.folder / "secrets/mqtt-operator").read_text().strip(),
+            "-u", "operator", "-P", (fleet.folder / "secrets/mqtt/operator").read_text().strip(),
             "-v", "-t", "nodes/+/events", "-t", "nodes/+/power/result", "-W", "6",
         ],
         stdout=subprocess.PIPE,
@@ -150,7 +150,7 @@ def test_consoles_are_a_class_of_their_own(fleet: SecureFleet):
 
 
 def test_secrets_have_tight_modes_and_are_in_no_log(fleet: SecureFleet):
-    files = list((fleet.folder / "secrets").iterdir())
+    files = [path for path in (fleet.folder / "secrets").rglob("*") if path.is_file()]
     assert len(files) >= 6
     for path in files:
         assert path.stat().st_mode & 0o077 == 0, path
@@ -164,15 +164,15 @@ def test_secrets_have_tight_modes_and_are_in_no_log(fleet: SecureFleet):
 
 def test_init_again_changes_no_secret_and_follows_the_fleet(tmp_path):
     assert run(*PYPMI, "init", str(tmp_path)).code == 0
-    before = {path.name: path.read_bytes() for path in (tmp_path / "secrets").iterdir()}
+    before = {path.name: path.read_bytes() for path in (tmp_path / "secrets").rglob("*") if path.is_file()}
     passwords = (tmp_path / "mosquitto/passwords").read_text()
     config = yaml.safe_load((tmp_path / "fleet.yaml").read_text())
     config["nodes"].append({"id": "new", "agent": "second-agent", "hardware": {"type": "esp8266", "host": "h"}})
     (tmp_path / "fleet.yaml").write_text(yaml.safe_dump(config))
     assert run(*PYPMI, "init", str(tmp_path)).code == 0
-    after = {path.name: path.read_bytes() for path in (tmp_path / "secrets").iterdir()}
+    after = {path.name: path.read_bytes() for path in (tmp_path / "secrets").rglob("*") if path.is_file()}
     assert before.items() <= after.items()
-    assert set(after) - set(before) == {"mqtt-second-agent"}
+    assert set(after) - set(before) == {"second-agent"}
     assert set(passwords.splitlines()) <= set((tmp_path / "mosquitto/passwords").read_text().splitlines())
     assert "readwrite nodes/new/state" in (tmp_path / "mosquitto/acl").read_text().split("user second-agent")[1]
 

@@ -77,24 +77,14 @@ def _broker(directory: Path, loaded: LoadedFleet, logs: Path) -> Program:
     mosquitto = find_mosquitto()
     if mosquitto is None:
         raise UpError("no mosquitto here; install it (apt-get install mosquitto), or give --no-broker and use another")
-    run = directory / "state" / "broker"
+    run = directory / "state" / "mosquitto"
     run.mkdir(parents=True, exist_ok=True)
-    for name, source in {
-        "passwords": directory / "mosquitto" / "passwords",
-        "acl": directory / "mosquitto" / "acl",
-        "ca.crt": directory / "tls" / "ca.crt",
-        "broker.crt": directory / "tls" / "broker.crt",
-        "broker.key": directory / "secrets" / "broker.key",
-    }.items():
-        link = run / name
-        link.unlink(missing_ok=True)
-        link.symlink_to(source)
     mqtt = loaded.fleet.mqtt
     local = mqtt.host in {"localhost", "127.0.0.1", "::1"}
     config = run / "mosquitto.conf"
     config.write_text(
         mosquitto_conf(
-            str(run),
+            str(directory / "mosquitto"),
             str(run),
             listener=f"{mqtt.port} 127.0.0.1" if local else str(mqtt.port),
             user="root" if os.geteuid() == 0 else None,

@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 
 class _TextFormatter(logging.Formatter):
@@ -45,8 +45,8 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(entry, default=str)
 
 
-def set_up_logging(service: str, form: Literal["text", "json"], level: str) -> None:
-    """Configure the root logger of a service's process."""
+def set_up_logging(service: str, form: str, level: str) -> None:
+    """Configure the root logger of a service's process; `form` is `text` or `json`."""
     handler = logging.StreamHandler(sys.stderr)
     if form == "json":
         handler.setFormatter(_JsonFormatter(service))

@@ -1,10 +1,13 @@
 """A fleet directory: fleet.yaml, secrets, certificates and the broker's configuration, made whole and kept whole.
 
-    fleet.yaml                 what there is; edited by people
-    secrets/                   one file for each secret, for its owner only
-    tls/ca.crt, broker.crt     certificates; the authority's key is in secrets/ and may be moved off the machine
-    mosquitto/                 configuration, password file and access rules, made from fleet.yaml
-    .env                       for Docker Compose
+    fleet.yaml          what there is; edited by people
+    secrets/mqtt/       the services' passwords at the broker, each in a file of its own, for its owner only
+    secrets/ipmi/       the IPMI accounts' passwords
+    secrets/ca.key      the certificate authority's key; may be moved off the machine
+    tls/ca.crt          the certificate authority, for everybody who connects to the broker
+    mosquitto/          all that the broker needs: configuration, certificate, password file, access rules
+    state/              what services keep: journals, event logs, console logs
+    .env                for Docker Compose
 
 `prepare` may be run again at any time: it adds what is missing, makes the broker's files anew from fleet.yaml, and
 never changes a secret that is there.
@@ -33,6 +36,10 @@ from pypmi_cli.setup.acl import access_rules
 ALWAYS_NAMES = ("localhost", "127.0.0.1", "::1", "mosquitto")
 """Names that the broker's certificate is for in any case; `mosquitto` is the Compose service's."""
 MQTTS_PORT = 8883
+CONTAINER_USER = 10_001
+"""User and group of the images, for a fleet directory that root made."""
+COMPOSE_SERVICES = ("ipmi-gateway", "esp8266-agent", "sol-relay", "rpi-gpio-agent", "bmc-agent")
+"""Those of docker-compose.yml: each has a volume in `state/`, also while its profile is not in use."""
 
 _STARTER = """\
 # The fleet: see docs/configuration.md. `pypmi check` says what is wrong with it.
@@ -43,14 +50,14 @@ mqtt:
   url: mqtts://{host}:{port}
   ca_file: tls/ca.crt
   username: "{{service}}"
-  password: {{file: "secrets/mqtt-{{service}}"}}
+  password: {{file: "secrets/mqtt/{{service}}"}}
 
 gateway:
   listen: ["{listen}"]
 
 users:
   - name: admin
-    password: {{file: secrets/ipmi-admin}}
+    password: {{file: secrets/ipmi/admin}}
     privilege: administrator
 
 defaults:
@@ -65,6 +72,11 @@ nodes:
       host: 192.0.2.11
     # console: {{type: esp8266}}
 """
+
+
+_FOLDERS = ("secrets/mqtt", "secrets/ipmi", "secrets/bmc", "tls", "mosquitto", "state/mosquitto")
+HEALTH_CHECK = "healthcheck"
+"""The broker's own account, with which its container asks whether it serves."""
 
 
 class InitError(Exception):
@@ -97,9 +109,10 @@ def prepare(options: InitOptions) -> Report:
     report = Report()
     directory = options.directory
     try:
-        for folder in (directory, directory / "secrets", directory / "tls", directory / "mosquitto"):
-            folder.mkdir(parents=True, exist_ok=True)
-        (directory / "secrets").chmod(0o700)
+        for name in _FOLDERS:
+            (directory / name).mkdir(parents=True, exist_ok=True)
+        for name in ("secrets", "secrets/mqtt", "secrets/ipmi", "secrets/bmc", "mosquitto", "state"):
+            (directory / name).chmod(0o700)
         _keep_out_of_git(directory)
         _write_starter(options, report)
         loaded = load_fleet(directory / "fleet.yaml")
@@ -107,6 +120,8 @@ def prepare(options: InitOptions) -> Report:
         _make_ipmi_passwords(loaded, report)
         _make_broker_files(options, loaded, report)
         _write_env(options, report)
+        if os.getuid() == 0:
+            _give_away(directory, CONTAINER_USER)
     except OSError as error:
         raise InitError(f"cannot write {error.filename or directory}: {error.strerror}") from None
     return report
@@ -133,7 +148,7 @@ def _write_starter(options: InitOptions, report: Report) -> None:
 def _make_certificates(options: InitOptions, loaded: LoadedFleet, report: Report) -> None:
     tls, secrets = options.directory / "tls", options.directory / "secrets"
     ca, ca_key = tls / "ca.crt", secrets / "ca.key"
-    certificate, key = tls / "broker.crt", secrets / "broker.key"
+    certificate, key = options.directory / "mosquitto" / "broker.crt", options.directory / "mosquitto" / "broker.key"
     if not ca.exists():
         pki.make_ca(loaded.fleet.fleet, ca, ca_key)
         report.made.append("tls/ca.crt (the fleet's certificate authority)")
@@ -142,14 +157,14 @@ def _make_certificates(options: InitOptions, loaded: LoadedFleet, report: Report
     own = loaded.fleet.mqtt.host
     names = list(dict.fromkeys([*ALWAYS_NAMES, socket.gethostname(), own, *options.hosts]))
     if certificate.exists() and not pki.needs_renewal(certificate) and pki.names_of(certificate) >= set(names):
-        report.kept.append("tls/broker.crt")
+        report.kept.append("mosquitto/broker.crt")
         return
     if certificate.exists():
         names = list(dict.fromkeys([*names, *sorted(pki.names_of(certificate))]))
     if not ca_key.exists():
         raise InitError("secrets/ca.key is not here, and the broker's certificate must be made: put it back for now")
     pki.make_server_certificate(ca, ca_key, names, certificate, key)
-    report.made.append(f"tls/broker.crt for {', '.join(names)}")
+    report.made.append(f"mosquitto/broker.crt for {', '.join(names)}")
 
 
 def _make_ipmi_passwords(loaded: LoadedFleet, report: Report) -> None:
@@ -157,18 +172,22 @@ def _make_ipmi_passwords(loaded: LoadedFleet, report: Report) -> None:
         if user.password.file is None:
             continue
         path = user.password.file if user.password.file.is_absolute() else loaded.base / user.password.file
+        path.parent.mkdir(parents=True, exist_ok=True)
         (report.kept if path.exists() else report.made).append(f"{user.password.file} (IPMI password of {user.name})")
         keep_secret(path, random_password(IPMI_PASSWORD_LENGTH))
         report.ipmi_users.append((user.name, path))
 
 
 def _make_broker_files(options: InitOptions, loaded: LoadedFleet, report: Report) -> None:
-    secrets, mosquitto = options.directory / "secrets", options.directory / "mosquitto"
-    accounts = [*service_accounts(loaded.fleet, options.gateways), OPERATOR, HOME_ASSISTANT]
+    secrets, mosquitto = options.directory / "secrets" / "mqtt", options.directory / "mosquitto"
+    services = service_accounts(loaded.fleet, options.gateways)
+    accounts = [*services, OPERATOR, HOME_ASSISTANT, HEALTH_CHECK]
+    for service in dict.fromkeys([*services, *COMPOSE_SERVICES]):
+        (options.directory / "state" / service).mkdir(exist_ok=True)
     hashes = _known_hashes(mosquitto / "passwords")
     lines = []
     for account in accounts:
-        path = secrets / f"mqtt-{account}"
+        path = secrets / account if account != HEALTH_CHECK else mosquitto / "healthcheck-password"
         fresh = not path.exists()
         password = keep_secret(path)
         if fresh or account not in hashes:
@@ -182,6 +201,7 @@ def _make_broker_files(options: InitOptions, loaded: LoadedFleet, report: Report
     rules.touch(mode=0o600)
     rules.chmod(0o600)
     rules.write_text(access_rules(loaded.fleet, options.gateways))
+    (mosquitto / "ca.crt").write_bytes((options.directory / "tls" / "ca.crt").read_bytes())
     (mosquitto / "mosquitto.conf").write_text(mosquitto_conf("/mosquitto/config", "/mosquitto/data"))
     report.made.append(f"mosquitto/ (configuration, {len(accounts)} accounts, access rules)")
 
@@ -233,20 +253,18 @@ def _write_env(options: InitOptions, report: Report) -> None:
         report.kept.append(".env")
         return
     # the containers run as whoever owns the secrets, so that the files need no wider modes
-    uid, gid = os.getuid() or 10_001, os.getgid() or 10_001
+    uid, gid = os.getuid() or CONTAINER_USER, os.getgid() or CONTAINER_USER
     path.touch(mode=0o600)
     path.write_text(f"PYPMI_FLEET_DIR={options.directory.resolve()}\nPYPMI_UID={uid}\nPYPMI_GID={gid}\n")
-    if os.getuid() == 0:
-        _give_away(options.directory, uid, gid)
     report.made.append(".env (for Docker Compose)")
 
 
-def _give_away(directory: Path, uid: int, gid: int) -> None:
-    """Containers do not run as root: what root made here becomes theirs."""
+def _give_away(directory: Path, user: int) -> None:
+    """Containers do not run as root: what root made here becomes theirs. Root itself reads it all the same."""
     for folder, _, files in os.walk(directory):
-        os.chown(folder, uid, gid)
-        for name in files:
-            os.chown(Path(folder) / name, uid, gid)
+        for path in (Path(folder), *(Path(folder) / name for name in files)):
+            if path.stat().st_uid == 0:
+                os.chown(path, user, user)
 
 
 __all__ = ["ConfigError", "InitError", "InitOptions", "Report", "mosquitto_conf", "prepare"]

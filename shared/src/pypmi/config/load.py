@@ -1,7 +1,7 @@
 """Read fleet.yaml: defaults and patterns unfolded, everything checked, each mistake named with line, field and fix."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -10,6 +10,7 @@ from pypmi.config.crosscheck import cross_check
 from pypmi.config.document import ConfigError, Document, Problem
 from pypmi.config.explain import explain
 from pypmi.config.fleet import Fleet
+from pypmi.config.mqtt import MqttSettings
 from pypmi.config.unfold import unfold_nodes
 
 MAX_FILE = 64 * 1024 * 1024
@@ -23,6 +24,14 @@ class LoadedFleet:
     fleet: Fleet
     base: Path
     warnings: tuple[Problem, ...]
+
+    def with_broker(self, url: str) -> "LoadedFleet":
+        """The same with another broker URL: in a container the broker has another name. Raises `ConfigError`."""
+        try:
+            mqtt = MqttSettings.model_validate({**self.fleet.mqtt.model_dump(), "url": url})
+        except ValidationError as error:
+            raise ConfigError([Problem(0, "PYPMI_MQTT_URL", error.errors()[0]["msg"])]) from None
+        return replace(self, fleet=self.fleet.model_copy(update={"mqtt": mqtt}))
 
 
 def load_fleet(path: Path) -> LoadedFleet:
