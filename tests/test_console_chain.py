@@ -210,6 +210,19 @@ def test_output_bytes_are_right_even_when_the_broker_restarts(chain: Chain, cons
     assert re.sub(rb"\r\n\[pypmi: [^\]\r\n]*\]\r\n", b"", said) == data
 
 
+def test_paste_survives_a_restart_of_the_broker(chain: Chain, console: Console):
+    data = blob(96 * KIB)
+    console.type(b"stty raw -echo; echo go; head -c %d | sha256sum; stty sane\r" % len(data))
+    console.until(b"\ngo")
+    time.sleep(0.5)
+    console.type(data[: 48 * KIB])
+    chain.kill("broker")
+    time.sleep(1)
+    chain.start("broker")
+    console.type(data[48 * KIB :])
+    console.until(hashlib.sha256(data).hexdigest().encode(), 60)
+
+
 def test_scrollback_after_a_restart_of_the_gateway(chain: Chain, console: Console):
     console.type(b"echo before-the-$((1))-restart\r")
     console.expect(b"before-the-1-restart")

@@ -1,8 +1,15 @@
 """Every rule of the SOL endpoint, packet by packet."""
 
-from ipmi_gateway.sol.endpoint import HOLD_ACKNOWLEDGE, REPEAT_ACKNOWLEDGE, Endpoint, Timing
+from ipmi_gateway.sol.endpoint import (
+    HOLD_ACKNOWLEDGE,
+    INPUT_BEFORE_HOLDING,
+    INPUT_LIMIT,
+    REPEAT_ACKNOWLEDGE,
+    Endpoint,
+    Timing,
+)
 
-NACK, BREAK, PAUSE, FLUSH_OUT = 0x40, 0x10, 0x08, 0x01
+NACK, BREAK, PAUSE, FLUSH_IN, FLUSH_OUT = 0x40, 0x10, 0x08, 0x02, 0x01
 DEACTIVATED, OVERRUN = 0x10, 0x08
 
 
@@ -311,25 +318,62 @@ def test_short_packet_is_always_typed_again() -> None:
     assert bench.machine.typed == b"a" * 500
 
 
-def test_full_console_is_waited_for() -> None:
+def test_what_a_full_console_does_not_take_follows_later() -> None:
     bench = Bench()
     bench.machine.room = 2
-    assert bench.receive(1, 0, 0, 0, data=b"abcd") == []
-    assert bench.receive(1, 0, 0, 0, data=b"abcd") == []
-    assert bench.wait(0.1) == []
-    bench.machine.room = 10
-    assert bench.wait(0.05) == [b"\x00\x01\x04\x00"]
-    assert bench.machine.typed == b"abcd"
+    assert bench.receive(1, 0, 0, 0, data=b"abcd") == [b"\x00\x01\x04\x00"]
+    assert bench.receive(2, 0, 0, 0, data=b"ef") == [b"\x00\x02\x02\x00"]
+    assert bench.machine.typed == b"ab"
+    bench.machine.room = 100
+    bench.wait(0.1)
+    assert bench.machine.typed == b"abcdef"
+    assert bench.endpoint.untyped == 0
 
 
-def test_console_that_stays_full_gets_a_partial_acknowledge() -> None:
+def fill(bench: Bench, octets: int) -> int:
+    """Type so much that it does not fit; returns the last sequence number."""
+    sequence = 0
+    while bench.endpoint.untyped < octets:
+        sequence = sequence % 15 + 1
+        bench.receive(sequence, 0, 0, 0, data=b"%08d" % bench.endpoint.untyped + b"x" * 243)
+        bench.wait(0.5)
+    return sequence
+
+
+def test_much_waiting_input_holds_acknowledges_back() -> None:
     bench = Bench()
-    bench.machine.room = 2
+    bench.machine.room = 0
+    sequence = fill(bench, INPUT_BEFORE_HOLDING) % 15 + 1
+    assert bench.receive(sequence, 0, 0, 0, data=b"abcd") == []
+    assert bench.receive(sequence, 0, 0, 0, data=b"abcd") == []
+    assert bench.wait(HOLD_ACKNOWLEDGE - 0.1) == []
+    assert bench.wait(0.2) == [bytes((0, sequence, 4, 0))]
+    sequence = sequence % 15 + 1
+    assert bench.receive(sequence, 0, 0, 0, data=b"efgh") == []
+    bench.machine.room = 1 << 20
+    bench.endpoint.console_ready(bench.now)
+    assert bench.take() == [bytes((0, sequence, 4, 0))]
+    assert bench.machine.typed.endswith(b"abcdefgh")
+
+
+def test_input_that_finds_no_room_is_accepted_in_part() -> None:
+    bench = Bench()
+    bench.machine.room = 0
+    sequence = fill(bench, INPUT_LIMIT - 250) % 15 + 1
+    room = INPUT_LIMIT - bench.endpoint.untyped
+    bench.receive(sequence, 0, 0, 0, data=b"y" * 251)
+    assert bench.wait(0.5) == [bytes((0, sequence, room, 0))]
+    assert bench.endpoint.untyped == INPUT_LIMIT
+
+
+def test_flush_inbound_drops_what_the_console_did_not_take() -> None:
+    bench = Bench()
+    bench.machine.room = 1
     bench.receive(1, 0, 0, 0, data=b"abcd")
-    assert bench.wait(HOLD_ACKNOWLEDGE + 0.1) == [b"\x00\x01\x02\x00"]
-    bench.machine.room = 10
-    assert bench.receive(2, 0, 0, 0, data=b"cd") == [b"\x00\x02\x02\x00"]
-    assert bench.machine.typed == b"abcd"
+    bench.receive(2, 0, 0, FLUSH_IN, data=b"e")
+    bench.machine.room = 100
+    bench.wait(1)
+    assert bench.machine.typed == b"ae"
 
 
 def test_oldest_output_is_dropped_and_the_drop_is_said() -> None:

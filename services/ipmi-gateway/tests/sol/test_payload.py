@@ -378,12 +378,37 @@ def test_console_that_is_away_is_waited_for_then_said(harness: SolHarness, clien
     console.set_online(False)
     client.drain_output()
     client.send_sol(2, 0, 0, 0, b"lost")
-    harness.advance(0.5)
-    assert b"\x00\x02\x00\x00" in client.sol_packets()
-    harness.advance(OFFLINE_PATIENCE)
-    client.send_sol(3, 0, 0, 0, b"lost")
+    assert b"\x00\x02\x04\x00" in client.sol_packets()
+    harness.advance(OFFLINE_PATIENCE + 0.2)
     assert b"what is typed is lost: the console is away" in client.drain_output()
     assert harness.typed["node1"] == b"waits"
+
+
+def test_input_that_was_acknowledged_gets_there_after_the_session_has_gone(
+    harness: SolHarness, client: SolClient
+) -> None:
+    typed = bytearray()
+    room = [0]
+
+    def take(data: bytes) -> int:
+        taken = min(room[0], len(data))
+        typed.extend(data[:taken])
+        return taken
+
+    console = LocalConsole(take)
+    harness.bmc(1).controller.sol.console = console
+    client.activate()
+    client.sol_packets(0.01)
+    client.send_sol(1, 0, 0, 0, b"poweroff\r")
+    assert client.sol_packets() == [b"\x00\x01\x09\x00"]
+    client.close_session()
+    assert harness.bmc(1).controller.sol.active == []
+    room[0] = 4
+    console.room()
+    room[0] = 100
+    console.room()
+    assert typed == b"poweroff\r"
+    assert console.viewers == 0
 
 
 def test_object_written_for_pyghmi() -> None:

@@ -136,6 +136,11 @@ class LocalConsole:
         self.online = True
         """Whether input can be taken; viewers are told by `set_online`."""
 
+    @property
+    def viewers(self) -> int:
+        """How many look."""
+        return len(self._viewers)
+
     def feed(self, data: bytes) -> None:
         """Output of the machine: to all viewers, and into the history."""
         self._history += data

@@ -13,8 +13,9 @@ Some things are beyond the specification, so that nothing gets lost, or comes tw
   second. So an acknowledge is repeated while the client stays silent; but twice only, as ipmitool takes the fourth
   packet that does not acknowledge what it has sent for a success. And a full packet with the very same characters as
   the one before, a second later, is taken for that: only a paste has full packets, and a paste does not pause.
-- What the console can't take is not NACKed (ipmitool throws NACKed characters away); the acknowledge waits a little
-  and then accepts only a part, maybe nothing, which makes all clients send the rest again.
+- What the console can't take is kept here, and when that gets much, acknowledges are held back, which slows clients
+  down. Packets are not NACKed (ipmitool throws NACKed characters away), and accepted in part only when the bounded
+  store is full: ipmitool counts a packet as sent, whole, when output comes before its acknowledge.
 """
 
 from collections.abc import Callable
@@ -41,8 +42,13 @@ RESENT_AFTER: Final = 0.9
 """Seconds, at the least, for each time that ipmitool has sent the same characters as a new packet."""
 HOLD_ACKNOWLEDGE: Final = 0.4
 """Seconds that an acknowledge waits for a console that can't take characters."""
-POLL_CONSOLE: Final = 0.02
+POLL_CONSOLE: Final = 0.05
 """Seconds between tries to pass characters to a console that could not take them."""
+INPUT_BEFORE_HOLDING: Final = 4096
+"""Octets of input that may wait here before acknowledges are held back."""
+INPUT_LIMIT: Final = 65_536
+"""Octets of input that may wait here at all. Held acknowledges let some 600 octets a second get in."""
+_ACTIONS: Final = int(Operation.BREAK | Operation.FLUSH_INBOUND | Operation.FLUSH_OUTBOUND)
 _SLOW_PATH: Final = 3
 """Packets in a row that were repeated before their answer came: the path is slower than the retry interval."""
 _STALE_PACKETS: Final = 3
@@ -88,7 +94,6 @@ class Endpoint:
         "_buffer_size",
         "_first_at",
         "_flags",
-        "_held",
         "_held_until",
         "_hold_at",
         "_in_accepted",
@@ -97,6 +102,7 @@ class Endpoint:
         "_in_doubt",
         "_in_length",
         "_in_sequence",
+        "_inbox",
         "_input",
         "_lost",
         "_out_sequence",
@@ -153,8 +159,8 @@ class Endpoint:
         self._in_length = 0
         self._in_accepted = 0
         self._in_at = 0.0
-        self._held = b""  # characters that the console did not take yet; their acknowledge waits
-        self._held_until = 0.0
+        self._inbox = bytearray()  # characters that the console did not take yet
+        self._held_until: float | None = None  # until then the acknowledge of the last packet waits
         self._poll_at: float | None = None
         self._ack_repeats = len(REPEAT_ACKNOWLEDGE)
         self._repeat_at: float | None = None
@@ -163,6 +169,11 @@ class Endpoint:
     def waiting(self) -> int:
         """Octets that the client has not acknowledged yet."""
         return len(self._buffer) + len(self._rest) + max(0, len(self._packet) - HEADER_LENGTH)
+
+    @property
+    def untyped(self) -> int:
+        """Octets from the client that the console has not taken yet."""
+        return len(self._inbox)
 
     def output(self, data: bytes, now: float) -> None:
         """Characters from the machine: send them, now or as soon as the client is ready."""
@@ -191,7 +202,7 @@ class Endpoint:
             self._acknowledged(payload[2], bool(operation & Operation.NACK), now)
         if sequence:
             self._characters(sequence, payload[HEADER_LENGTH:], operation, now)
-        elif operation & (Operation.BREAK | Operation.FLUSH_OUTBOUND):
+        elif operation & _ACTIONS:
             self._operate(operation)
         if not self._packet:
             self._pump(now)
@@ -211,7 +222,7 @@ class Endpoint:
 
     def console_ready(self, now: float) -> None:
         """The console can take characters again."""
-        if self._held:
+        if self._inbox:
             self._poll(now)
             self._set_timer()
 
@@ -294,6 +305,8 @@ class Endpoint:
             self._rest = self._packet = b""
             self._retry_at = self._hold_at = None
             self._lost = 0
+        if operation & Operation.FLUSH_INBOUND:
+            self._inbox.clear()
         if operation & Operation.BREAK:
             self._input.send_break()
 
@@ -305,7 +318,7 @@ class Endpoint:
             return
         if last and (last - sequence) % MAX_SEQUENCE <= _STALE_PACKETS and now - self._in_at < _STALE_TIME:
             return
-        if operation & (Operation.BREAK | Operation.FLUSH_OUTBOUND):
+        if operation & _ACTIONS:
             self._operate(operation)
         self._in_sequence = sequence
         characters = characters[:MAX_CHARACTERS]
@@ -320,13 +333,12 @@ class Endpoint:
         self._in_length = len(characters)
         self._in_accepted = 0
         self._in_at = now
-        self._held = b""
-        self._poll_at = self._repeat_at = None
+        self._held_until = self._repeat_at = None
         self._pass_on(characters, now)
 
     def _same_again(self, characters: bytes, now: float) -> None:
         """The client repeats its last packet, maybe with more characters behind those that we have."""
-        if self._held:
+        if self._held_until is not None:
             return  # its acknowledge is still to come
         more = characters[self._in_length : MAX_CHARACTERS]
         self._in_at = now
@@ -337,27 +349,34 @@ class Endpoint:
             self._acknowledge(now)
 
     def _pass_on(self, characters: bytes, now: float) -> None:
-        if characters:
-            taken = self._input.write(characters)
+        """Hand characters to the console, or keep them for it, and acknowledge as many as found room."""
+        inbox = self._inbox
+        if not inbox:
+            taken = self._input.write(characters) if characters else 0
             self._in_accepted += taken
-            if taken < len(characters):
-                self._held = characters[taken:]
-                self._held_until = now + HOLD_ACKNOWLEDGE
-                self._poll_at = now + POLL_CONSOLE
+            characters = characters[taken:]
+            if not characters:
+                self._acknowledge(now)
                 return
-        self._acknowledge(now)
+        characters = characters[: INPUT_LIMIT - len(inbox)]
+        inbox += characters
+        self._in_accepted += len(characters)
+        if self._poll_at is None:
+            self._poll_at = now + POLL_CONSOLE
+        if len(inbox) > INPUT_BEFORE_HOLDING:
+            self._held_until = now + HOLD_ACKNOWLEDGE
+        else:
+            self._acknowledge(now)
 
     def _poll(self, now: float) -> None:
-        """Try again to pass on what the console did not take; accept only a part when that takes too long."""
-        taken = self._input.write(self._held)
-        self._in_accepted += taken
-        self._held = self._held[taken:]
-        if self._held and now < self._held_until:
-            self._poll_at = now + POLL_CONSOLE
-            return
-        self._held = b""
-        self._poll_at = None
-        self._acknowledge(now)
+        """Try again to hand over what the console did not take."""
+        inbox = self._inbox
+        if inbox:
+            del inbox[: self._input.write(bytes(inbox))]
+        self._poll_at = now + POLL_CONSOLE if inbox else None
+        if self._held_until is not None and (len(inbox) <= INPUT_BEFORE_HOLDING or now >= self._held_until):
+            self._held_until = None
+            self._acknowledge(now)
 
     def _acknowledge(self, now: float) -> None:
         self._send(bytes((0, self._in_sequence, self._in_accepted, 0)))

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 OFFLINE_PATIENCE: Final = 10.0
 """Seconds that input waits for a console that is away; what is typed later is dropped, with a word to the client."""
+DRAIN_PATIENCE: Final = 30.0
+"""Seconds that input which was acknowledged may take to find room after the session has let go."""
 _TIMER_GRID: Final = 0.01
 """Seconds: timers that are not urgent are rounded up to this, so that those of many consoles run together."""
 
@@ -223,8 +225,8 @@ class Activation:
     def take_away(self, why: str) -> None:
         """Somebody else has ended it: tell the session, now and whenever it sends something."""
         log.info("console of %s: taken from %s: %s", self.payload.label, self.who, why)
-        self._finish()
         self.endpoint.finish(_text(why))
+        self._finish()
         self.session.sol = TakenAway(self.session)
 
     def _finish(self) -> None:
@@ -232,12 +234,21 @@ class Activation:
         self.payload.active.remove(self)
         if self._timer is not None:
             self._timer.cancel()
+        if self.endpoint.untyped:
+            # Acknowledged, so it has to get there, if only there is room within some time.
+            self.session.call_at(self.payload.clock() + DRAIN_PATIENCE, self._detach)
+            self.endpoint.console_ready(self.payload.clock())
+        if not self.endpoint.untyped:
+            self._detach()
+
+    def _detach(self, _now: float = 0.0) -> None:
         if self._link is not None:
             self._link.detach()
             self._link = None
 
     def _send(self, payload: bytes) -> None:
-        self.session.send_payload(PayloadType.SOL, payload)
+        if not self._over:
+            self.session.send_payload(PayloadType.SOL, payload)
 
     def _arm(self, now: float) -> None:
         """Have a timer run at the endpoint's next one or before: timers that come too early cost less than new ones."""
@@ -290,10 +301,12 @@ class Activation:
         return _text(notice.text)
 
     def _on_room(self) -> None:
+        now = self.payload.clock()
+        self.endpoint.console_ready(now)
         if not self._over:
-            now = self.payload.clock()
-            self.endpoint.console_ready(now)
             self._arm(now)
+        elif not self.endpoint.untyped:
+            self._detach()
 
     # --- what the client types (see `endpoint.Input`)
 
