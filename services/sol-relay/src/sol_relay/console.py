@@ -41,6 +41,9 @@ _WRITE = 4096
 _HOLD = 30.0
 """Seconds without a broker for which a port that can wait is made to wait. After that the console runs on and the
 ring keeps the newest: a machine must not hang because nobody listens to its console."""
+_VIEWERS_BACK = 5.0
+"""Seconds after the broker came back that viewers may need to come back too, and to ask for what they missed: until
+then a port that can wait waits, so that the ring still has it."""
 _STATE_IDLE = 1.0
 _STATE_BUSY = 10.0
 """Seconds between two `sol/state` with nothing new in them but the offset: a quiet console, a busy one."""
@@ -87,6 +90,7 @@ class Console:
         self._write_waits = False
         self._refused: dict[str, int] = {}
         self._bus_lost_at: float | None = None
+        self._viewers_back_by = 0.0
         self._state_due = True
         self._state_at = 0.0
         self._state_offset = -1
@@ -183,7 +187,7 @@ class Console:
             self._read(announced=False)
         waiting = self.output.backlog
         self.output.flush()
-        if waiting or self.output.ring.end != before:
+        if waiting or self.output.ring.end != before or self._loop.time() < self._viewers_back_by:
             # keys and their echoes are not what intervals grow for
             self._busy_ticks = self._busy_ticks + 1 if waiting > _TYPED else 0
             self._start_tick(None if self._bus.connected else _DOWN_TICK)
@@ -214,9 +218,12 @@ class Console:
 
     def _is_behind(self) -> bool:
         """The bus does not keep up, and there is hope that it will."""
+        now = self._loop.time()
+        if now < self._viewers_back_by:
+            return True
         if self.output.backlog < self.config.ring // 2:
             return False
-        return self._bus_lost_at is None or self._loop.time() - self._bus_lost_at < _HOLD
+        return self._bus_lost_at is None or now - self._bus_lost_at < _HOLD
 
     def _add(self, data: bytes) -> None:
         self.output.add(data)
@@ -399,6 +406,8 @@ class Console:
 
     def on_bus_back(self) -> None:
         """The broker is back, and may have forgotten everything."""
+        if self._bus_lost_at is not None:
+            self._viewers_back_by = self._loop.time() + min(_VIEWERS_BACK, _HOLD)
         self._bus_lost_at = None
         self.output.resume()
         if self.output.backlog:
