@@ -233,3 +233,24 @@ def test_a_mebibyte_each_way(loss: float) -> None:
     )
     assert shown == b"".join(output)
     assert passed_on == typed
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.one_of(st.binary(max_size=300), st.integers(0, 2000)), max_size=60), st.integers(0, 2**32))
+def test_noise_is_borne(noise: list[bytes | int], seed: int) -> None:
+    """Payloads of any content, output and time in any order: no exception, bounded, whole packets."""
+    sent: list[bytes] = []
+    machine = Machine(random.Random(seed), 0.5)
+    machine.send_break = lambda: None  # type: ignore[method-assign]
+    endpoint = Endpoint(sent.append, machine, timing=Timing(), buffer_size=1000)
+    now = 0.0
+    for item in noise:
+        if isinstance(item, bytes):
+            endpoint.receive(item, now)
+        else:
+            endpoint.output(b"o" * item, now)
+            now += item / 1000
+        if endpoint.next_timer is not None and now >= endpoint.next_timer:
+            endpoint.handle_timer(now)
+    assert endpoint.waiting <= 1000 + 2 * 255
+    assert all(4 <= len(packet) <= 255 and packet[0] <= 15 and packet[1] <= 15 for packet in sent)
