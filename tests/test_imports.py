@@ -40,7 +40,7 @@ LAYERS = [
     {"store", "controller", "bmc", "sol"},
     {"commands", "directory", "bridging"},
     {"engine"},
-    {"server", "audit"},
+    {"server", "audit", "metrics", "host"},
     {"targets"},
     {"gateway", "app", "__main__"},
 ]

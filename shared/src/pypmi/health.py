@@ -4,15 +4,13 @@ import asyncio
 from collections.abc import Callable
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 
 class HealthServer:
     """A small HTTP server on `endpoint` (`HOST:PORT`)."""
 
-    def __init__(
-        self, endpoint: str, not_ready: Callable[[], str | None], registry: CollectorRegistry = REGISTRY
-    ) -> None:
+    def __init__(self, endpoint: str, not_ready: Callable[[], str | None], registry: CollectorRegistry) -> None:
         host, _, port = endpoint.rpartition(":")
         self._host, self._port = host.strip("[]"), int(port)
         self._not_ready = not_ready

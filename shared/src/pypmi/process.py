@@ -132,7 +132,7 @@ async def _serve(options: _Options, loaded: LoadedFleet, build: Callable[[Servic
         asyncio.create_task(_tell_supervisor(service, app), name="supervisor"),
     }
     if options.health:
-        server = HealthServer(options.health, lambda: _not_ready(service, app))
+        server = HealthServer(options.health, lambda: _not_ready(service, app), service.registry)
         tasks.add(asyncio.create_task(server.run(), name="health"))
     stopping = asyncio.create_task(stop.wait(), name="stop")
     try:

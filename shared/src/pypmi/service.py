@@ -30,6 +30,7 @@ from pypmi.contract import (
 from pypmi.homeassistant.discovery import Discovery
 from pypmi.homeassistant.entities import service_object_name
 from pypmi.homeassistant.services import service_components, service_device
+from pypmi.metrics import make_registry
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +90,8 @@ class Service:
             {},
             service_components(name, kind, self.topics),
         )
+        self.registry = make_registry(name, kind, package_version(), self.bus)
+        """Prometheus metrics of this service."""
         self._set_available()
 
     @property

@@ -25,6 +25,7 @@ from ipmi_gateway.controller.facts import Identity, LanFacts
 from ipmi_gateway.directory import Listener
 from ipmi_gateway.gateway import Gateway
 from ipmi_gateway.host import host_network
+from ipmi_gateway.metrics import GatewayMetrics
 from ipmi_gateway.sessions.users import User
 from ipmi_gateway.settings import GatewaySettings, SessionSettings
 from ipmi_gateway.sol.console import HubConsoles
@@ -34,6 +35,8 @@ from ipmi_gateway.targets.node import NodeTarget
 
 logger = logging.getLogger(__name__)
 
+STATS_SECONDS = 5.0
+"""Between two looks at the numbers for `services/<name>/stats`."""
 FIRST_USER_ID = 2
 """User id 1 is the null user's, which does not exist here (section 6.9.1)."""
 
@@ -80,7 +83,13 @@ class GatewayApp:
         )
         self._hub = ConsoleHub(service.bus, service.requests, service.topics)
         self._consoles = HubConsoles(self._hub)
-        self.gateway = Gateway(make_users(service.loaded), settings=make_settings(service.loaded), fleet=fleet)
+        metrics = GatewayMetrics(self, service.registry)
+        self.gateway = Gateway(
+            make_users(service.loaded),
+            settings=make_settings(service.loaded),
+            fleet=fleet,
+            on_event=metrics.on_event,
+        )
         self._add_nodes(config.nodes)
 
     def nodes(self) -> tuple[str, ...]:
@@ -111,6 +120,15 @@ class GatewayApp:
             tasks.create_task(self._hub.run(), name="consoles")
             tasks.create_task(self._consoles.run(), name="console breaks")
             tasks.create_task(self.gateway.run(), name="gateway")
+            tasks.create_task(self._count(), name="stats")
+
+    async def _count(self) -> None:
+        while True:
+            sessions = tuple(self.gateway.engine.manager)
+            consoles = sum(session.sol is not None for session in sessions)
+            online = sum(self.view.node(node_id).available for node_id in self._nodes)
+            self._service.say_stats(sessions=len(sessions), consoles=consoles, nodes_online=online)
+            await asyncio.sleep(STATS_SECONDS)
 
     async def reload(self, loaded: LoadedFleet) -> None:
         """Take over users and nodes; sessions of users and nodes that did not change go on."""

@@ -3,7 +3,6 @@
 import resource
 import sys
 
-from prometheus_client import REGISTRY
 from pypmi.contract import ServiceKind
 from pypmi.process import run_service
 from pypmi.service import Service
@@ -22,7 +21,7 @@ def main() -> int:
 
 def _build(service: Service) -> Relay:
     relay = Relay(service)
-    REGISTRY.register(ConsoleMetrics(relay))
+    service.registry.register(ConsoleMetrics(relay))
     return relay
 
 

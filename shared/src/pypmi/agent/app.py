@@ -14,6 +14,7 @@ from pypmi.agent.publisher import AgentObserver
 from pypmi.agent.runtime import AgentRuntime
 from pypmi.config.fleet import NodeSettings
 from pypmi.config.load import LoadedFleet
+from pypmi.metrics import AgentMetrics
 from pypmi.power.hardware import ButtonHardware, ManagedHardware
 from pypmi.power.probe import ProbedHardware, patient
 from pypmi.reach import HostProbe
@@ -36,7 +37,7 @@ class AgentApp:
             service.name,
             service.epoch,
             service.state_dir,
-            observers=(service.discovery, *observers),
+            observers=(service.discovery, AgentMetrics(service.registry), *observers),
         )
 
     def nodes(self) -> tuple[str, ...]:

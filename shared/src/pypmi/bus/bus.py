@@ -100,6 +100,11 @@ class Bus:
         """Whether subscriptions and retained topics are in place and messages can be sent."""
         return self._up.is_set()
 
+    @property
+    def pending(self) -> int:
+        """Messages that wait for the broker's acknowledgement."""
+        return self._link.pending if self._link is not None else 0
+
     async def wait_connected(self) -> None:
         """Return when there is a working connection."""
         await self._up.wait()

@@ -171,6 +171,11 @@ class Link:
         # Nothing queues meanwhile: command topics are subscribed at QoS 0.
         self._client.connect(settings.host, settings.port, settings.keepalive, clean_start=False, properties=properties)
 
+    @property
+    def pending(self) -> int:
+        """Messages that wait for the broker's acknowledgement."""
+        return len(self._acks)
+
     async def close(self) -> None:
         """Say goodbye (the broker then drops the will) and let go of the socket. Never raises."""
         if not self.closed.done():
