@@ -192,7 +192,7 @@ async def until(condition: Callable[[], bool], what: str, seconds: float = 15.0)
     end = loop.time() + seconds
     while not condition():
         assert loop.time() < end, f"not within {seconds} s: {what}"
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.02)
 
 
 def settings_for(port: int, **changes: Any) -> Esp8266Hardware:

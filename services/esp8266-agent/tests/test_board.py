@@ -10,7 +10,7 @@ from pypmi_simulator import Era, SimulatedBoard
 FIRMWARE = {Era.OLD: "2019", Era.MIDDLE: "2021", Era.NEWEST: "2024"}
 
 
-async def test_reports_what_the_board_shows(bench, era: Era) -> None:
+async def _reports_what_the_board_shows(bench, era: Era) -> None:
     async with bench(SimulatedBoard(era, name="pc1"), identification="pc1") as it:
         await it.online()
         await it.until(lambda: it.listener.status[-1:] == [False], "off")
@@ -22,7 +22,11 @@ async def test_reports_what_the_board_shows(bench, era: Era) -> None:
         assert it.presses == []
 
 
-async def test_connecting_polling_and_stopping_move_nothing(bench, era: Era) -> None:
+async def test_reports_what_the_board_shows(bench) -> None:
+    await asyncio.gather(*(_reports_what_the_board_shows(bench, era) for era in Era))
+
+
+async def _connecting_polling_and_stopping_move_nothing(bench, era: Era) -> None:
     async with bench(SimulatedBoard(era)) as it:
         await it.online()
         await asyncio.sleep(0.5)
@@ -31,6 +35,10 @@ async def test_connecting_polling_and_stopping_move_nothing(bench, era: Era) -> 
         ]
         assert relay_edges == []
     assert it.presses == []
+
+
+async def test_connecting_polling_and_stopping_move_nothing(bench) -> None:
+    await asyncio.gather(*(_connecting_polling_and_stopping_move_nothing(bench, era) for era in Era))
 
 
 @pytest.mark.parametrize("told", [True, False])
@@ -44,7 +52,7 @@ async def test_short_press_turns_the_pc_on(bench, era: Era, told: bool) -> None:
         assert it.at_rest
 
 
-async def test_a_press_longer_than_the_pulse_is_one_press(bench, era: Era) -> None:
+async def _a_press_longer_than_the_pulse_is_one_press(bench, era: Era) -> None:
     async with bench(SimulatedBoard(era)) as it:
         await it.online()
         await it.press(1.7)
@@ -52,7 +60,11 @@ async def test_a_press_longer_than_the_pulse_is_one_press(bench, era: Era) -> No
         assert 1.6 < it.presses[0] < 2.0
 
 
-async def test_early_release(bench, era: Era) -> None:
+async def test_a_press_longer_than_the_pulse_is_one_press(bench) -> None:
+    await asyncio.gather(*(_a_press_longer_than_the_pulse_is_one_press(bench, era) for era in Era))
+
+
+async def _early_release(bench, era: Era) -> None:
     async with bench(SimulatedBoard(era)) as it:
         it.sim.pc.powered = True
         await it.online()
@@ -65,6 +77,10 @@ async def test_early_release(bench, era: Era) -> None:
         assert 0.8 < it.presses[0] < 1.4
 
 
+async def test_early_release(bench) -> None:
+    await asyncio.gather(*(_early_release(bench, era) for era in Era))
+
+
 async def test_status_is_reported_during_a_press(bench) -> None:
     async with bench(SimulatedBoard()) as it:
         await it.online()
@@ -75,7 +91,7 @@ async def test_status_is_reported_during_a_press(bench) -> None:
         await press
 
 
-async def test_cancelling_lets_go(bench, era: Era) -> None:
+async def _cancelling_lets_go(bench, era: Era) -> None:
     async with bench(SimulatedBoard(era)) as it:
         await it.online()
         press = asyncio.create_task(it.press(10.0))
@@ -85,6 +101,10 @@ async def test_cancelling_lets_go(bench, era: Era) -> None:
         await asyncio.gather(press, return_exceptions=True)
         await it.until(lambda: it.at_rest, "let go", 1.0)
         assert len(it.presses) == 1
+
+
+async def test_cancelling_lets_go(bench) -> None:
+    await asyncio.gather(*(_cancelling_lets_go(bench, era) for era in Era))
 
 
 async def test_stopping_the_driver_in_a_press_lets_go(bench) -> None:
@@ -116,7 +136,7 @@ async def test_no_such_button(bench) -> None:
             await it.press(0.3, button=Button.NMI)
 
 
-async def test_active_high_relay_and_active_low_led(bench, era: Era) -> None:
+async def _active_high_relay_and_active_low_led(bench, era: Era) -> None:
     sim = SimulatedBoard(era, active_low=False, led_active_low=True)
     async with bench(sim, relay={"pin": 0, "active": "high"}, status={"pin": 2, "active": "low"}) as it:
         await it.online()
@@ -125,7 +145,11 @@ async def test_active_high_relay_and_active_low_led(bench, era: Era) -> None:
         await it.until(lambda: it.listener.status[-1] is True, "on")
 
 
-async def test_wrong_board_is_never_pressed(bench, era: Era) -> None:
+async def test_active_high_relay_and_active_low_led(bench) -> None:
+    await asyncio.gather(*(_active_high_relay_and_active_low_led(bench, era) for era in Era))
+
+
+async def _wrong_board_is_never_pressed(bench, era: Era) -> None:
     async with bench(SimulatedBoard(era, name="pc2"), identification="pc1") as it:
         await it.until(lambda: "'pc2', not 'pc1'" in it.listener.offline_because, "refused")
         with pytest.raises(HardwareUnsafeError, match="pc2"):
@@ -133,7 +157,11 @@ async def test_wrong_board_is_never_pressed(bench, era: Era) -> None:
         assert it.presses == []
 
 
-async def test_blank_board_is_never_pressed_and_says_the_way_out(bench, era: Era) -> None:
+async def test_wrong_board_is_never_pressed(bench) -> None:
+    await asyncio.gather(*(_wrong_board_is_never_pressed(bench, era) for era in Era))
+
+
+async def _blank_board_is_never_pressed_and_says_the_way_out(bench, era: Era) -> None:
     async with bench(SimulatedBoard(era, provisioned=False)) as it:
         await it.until(lambda: "--provision node1" in it.listener.offline_because, "refused")
         assert "relay pin 0 is in mode 'disabled'" in it.listener.offline_because
@@ -141,6 +169,10 @@ async def test_blank_board_is_never_pressed_and_says_the_way_out(bench, era: Era
             await it.press()
         assert it.presses == []
         assert it.sim.store.writes == 0
+
+
+async def test_blank_board_is_never_pressed_and_says_the_way_out(bench) -> None:
+    await asyncio.gather(*(_blank_board_is_never_pressed_and_says_the_way_out(bench, era) for era in Era))
 
 
 async def test_board_that_is_not_there(make_settings, listener, wait_until) -> None:

@@ -19,8 +19,7 @@ CHECK = b"im 0 0"
 LET_GO = b"it 0 0 off"
 
 
-@pytest.mark.parametrize("what", ["LOSE_REPLY", "RESET_AFTER"])
-async def test_the_triggers_reply_does_not_come_and_the_board_has_pressed(bench, fate, era: Era, what: str) -> None:
+async def _the_triggers_reply_does_not_come_and_the_board_has_pressed(bench, fate, era: Era, what: str) -> None:
     async with bench(SimulatedBoard(era), wired=True) as it:
         await it.online()
         it.wire.at(FIRST_TRIGGER, fate[what])
@@ -34,24 +33,42 @@ async def test_the_triggers_reply_does_not_come_and_the_board_has_pressed(bench,
         assert len(it.presses) == 1
 
 
-@pytest.mark.parametrize("what", ["LOSE_COMMAND", "RESET_BEFORE"])
-async def test_the_trigger_does_not_arrive(bench, fate, era: Era, what: str) -> None:
+async def test_the_triggers_reply_does_not_come_and_the_board_has_pressed(bench, fate) -> None:
+    await asyncio.gather(
+        *(
+            _the_triggers_reply_does_not_come_and_the_board_has_pressed(bench, fate, era, what)
+            for era in Era
+            for what in ("LOSE_REPLY", "RESET_AFTER")
+        )
+    )
+
+
+async def _the_trigger_does_not_arrive(bench, fate, era: Era, what: str) -> None:
     async with bench(SimulatedBoard(era), wired=True) as it:
         await it.online()
         it.wire.at(FIRST_TRIGGER, fate[what])
         error = await it.try_press(0.3)
-        if era is Era.NEWEST:  # the same transaction id again: it can't be two presses
+        if era is Era.NEWEST:  # the same transaction id again: it can"t be two presses
             assert error is None
             assert len(it.presses) == 1
-        else:  # it can't be known that nothing has moved
+        else:  # it can"t be known that nothing has moved
             assert error is not None
             assert error.acted
             assert it.presses == []
         assert it.at_rest
 
 
-@pytest.mark.parametrize("what", ["LOSE_COMMAND", "LOSE_REPLY", "RESET_BEFORE", "RESET_AFTER"])
-async def test_the_check_before_the_press_fails(bench, fate, era: Era, what: str) -> None:
+async def test_the_trigger_does_not_arrive(bench, fate) -> None:
+    await asyncio.gather(
+        *(
+            _the_trigger_does_not_arrive(bench, fate, era, what)
+            for era in Era
+            for what in ("LOSE_COMMAND", "RESET_BEFORE")
+        )
+    )
+
+
+async def _the_check_before_the_press_fails(bench, fate, era: Era, what: str) -> None:
     async with bench(SimulatedBoard(era), wired=True) as it:
         await it.online()
         it.wire.at(CHECK, fate[what])
@@ -60,8 +77,17 @@ async def test_the_check_before_the_press_fails(bench, fate, era: Era, what: str
         assert it.at_rest
 
 
-@pytest.mark.parametrize("what", ["LOSE_COMMAND", "LOSE_REPLY", "RESET_BEFORE", "RESET_AFTER"])
-async def test_letting_go_fails_and_the_boards_timer_does_it(bench, fate, era: Era, what: str) -> None:
+async def test_the_check_before_the_press_fails(bench, fate) -> None:
+    await asyncio.gather(
+        *(
+            _the_check_before_the_press_fails(bench, fate, era, what)
+            for era in Era
+            for what in ("LOSE_COMMAND", "LOSE_REPLY", "RESET_BEFORE", "RESET_AFTER")
+        )
+    )
+
+
+async def _letting_go_fails_and_the_boards_timer_does_it(bench, fate, era: Era, what: str) -> None:
     async with bench(SimulatedBoard(era), wired=True) as it:
         await it.online()
         it.wire.at(LET_GO, fate[what])
@@ -71,7 +97,17 @@ async def test_letting_go_fails_and_the_boards_timer_does_it(bench, fate, era: E
         assert it.presses[0] < 0.6
 
 
-async def test_reply_later_than_the_time_out(bench, era: Era) -> None:
+async def test_letting_go_fails_and_the_boards_timer_does_it(bench, fate) -> None:
+    await asyncio.gather(
+        *(
+            _letting_go_fails_and_the_boards_timer_does_it(bench, fate, era, what)
+            for era in Era
+            for what in ("LOSE_COMMAND", "LOSE_REPLY", "RESET_BEFORE", "RESET_AFTER")
+        )
+    )
+
+
+async def _reply_later_than_the_time_out(bench, era: Era) -> None:
     async with bench(SimulatedBoard(era)) as it:
         await it.online()
         it.sim.faults.reply_delay = 0.9
@@ -88,13 +124,21 @@ async def test_reply_later_than_the_time_out(bench, era: Era) -> None:
         assert len(it.presses) == 1
 
 
-async def test_slow_replies_within_the_time_out(bench, era: Era) -> None:
+async def test_reply_later_than_the_time_out(bench) -> None:
+    await asyncio.gather(*(_reply_later_than_the_time_out(bench, era) for era in Era))
+
+
+async def _slow_replies_within_the_time_out(bench, era: Era) -> None:
     async with bench(SimulatedBoard(era), command_timeout=1.0) as it:
         it.sim.faults.reply_delay = 0.3
         await it.online()
         await it.press(1.2)
         assert len(it.presses) == 1
         assert it.at_rest
+
+
+async def test_slow_replies_within_the_time_out(bench) -> None:
+    await asyncio.gather(*(_slow_replies_within_the_time_out(bench, era) for era in Era))
 
 
 async def _lose_commands(bench, era: Era, count: int) -> None:
@@ -161,7 +205,7 @@ async def test_cut_at_random_moments_never_presses_twice(bench) -> None:
     await asyncio.gather(*(_cut_at_random(bench, era, random.Random(rng.random())) for era in Era for _ in range(10)))
 
 
-async def test_restart_is_reported(bench, era: Era) -> None:
+async def _restart_is_reported(bench, era: Era) -> None:
     async with bench(SimulatedBoard(era)) as it:
         await it.online()
         await asyncio.sleep(2.2)  # what two computations of the start may differ by
@@ -170,6 +214,10 @@ async def test_restart_is_reported(bench, era: Era) -> None:
         assert "hardware watchdog" in it.listener.restarts[0]
         await it.online()
         assert [up for up, _ in it.listener.reachable].count(False) == 0
+
+
+async def test_restart_is_reported(bench) -> None:
+    await asyncio.gather(*(_restart_is_reported(bench, era) for era in Era))
 
 
 async def test_a_short_loss_does_not_flap(bench) -> None:
@@ -215,7 +263,7 @@ async def test_hung_board(bench) -> None:
         assert it.presses == []
 
 
-async def test_board_that_was_flashed_anew_while_connected(bench, era: Era) -> None:
+async def _board_that_was_flashed_anew_while_connected(bench, era: Era) -> None:
     async with bench(SimulatedBoard(era)) as it:
         await it.online()
         it.sim.store.erase()
@@ -224,6 +272,10 @@ async def test_board_that_was_flashed_anew_while_connected(bench, era: Era) -> N
         with pytest.raises(HardwareUnsafeError):
             await it.press()
         assert it.presses == []
+
+
+async def test_board_that_was_flashed_anew_while_connected(bench) -> None:
+    await asyncio.gather(*(_board_that_was_flashed_anew_while_connected(bench, era) for era in Era))
 
 
 async def test_set_up_changed_behind_our_back(bench) -> None:
@@ -235,7 +287,7 @@ async def test_set_up_changed_behind_our_back(bench) -> None:
         assert it.presses == []
 
 
-async def test_contact_left_closed_by_another_program_is_opened(bench, era: Era) -> None:
+async def _contact_left_closed_by_another_program_is_opened(bench, era: Era) -> None:
     sim = SimulatedBoard(era)
     async with bench(sim) as it:
         pin = sim.pins.pins[0]
@@ -243,6 +295,10 @@ async def test_contact_left_closed_by_another_program_is_opened(bench, era: Era)
         assert sim.relay_closed
         await it.online()
         await it.until(lambda: it.at_rest, "opened")
+
+
+async def test_contact_left_closed_by_another_program_is_opened(bench) -> None:
+    await asyncio.gather(*(_contact_left_closed_by_another_program_is_opened(bench, era) for era in Era))
 
 
 async def test_sensors_that_are_read_slowly_do_not_come_between_triggers(bench) -> None:

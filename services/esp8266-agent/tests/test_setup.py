@@ -7,7 +7,7 @@ from pypmi.power.hardware import HardwareUnreachableError, HardwareUnsafeError
 from pypmi_simulator import Era, Network, SimulatedBoard
 
 
-async def test_provisions_a_blank_board_without_a_press(bench, era: Era) -> None:
+async def _provisions_a_blank_board_without_a_press(bench, era: Era) -> None:
     changes = {"identification": "pc1", "uart": {"baud": 38400, "parity": "even", "bits": 7}, "bridge_port": 23}
     async with bench(SimulatedBoard(era, provisioned=False), provision=True, **changes) as it:
         await it.until(lambda: it.listener.online, f"online: {it.listener.reachable[-1:]}", 40)
@@ -28,13 +28,21 @@ async def test_provisions_a_blank_board_without_a_press(bench, era: Era) -> None
         assert (it.sim.store.writes, it.sim.boots) == (writes, boots + 1)
 
 
-async def test_provisioning_writes_only_what_differs(bench, era: Era) -> None:
+async def test_provisions_a_blank_board_without_a_press(bench) -> None:
+    await asyncio.gather(*(_provisions_a_blank_board_without_a_press(bench, era) for era in Era))
+
+
+async def _provisioning_writes_only_what_differs(bench, era: Era) -> None:
     sim = SimulatedBoard(era, name="pc1")
     async with bench(sim, provision=True, identification="pc1", uart={"baud": 9600}) as it:
         await it.online()
         assert sim.firmware.uarts[0].baud == 9600
         assert sim.store.writes == 1
         assert sim.boots == 1
+
+
+async def test_provisioning_writes_only_what_differs(bench) -> None:
+    await asyncio.gather(*(_provisioning_writes_only_what_differs(bench, era) for era in Era))
 
 
 async def test_a_relay_that_would_be_pressed_after_a_restart_is_seen_before_it(bench) -> None:
@@ -47,31 +55,34 @@ async def test_a_relay_that_would_be_pressed_after_a_restart_is_seen_before_it(b
         assert it.presses == []
 
 
-async def test_another_boards_name_is_not_overwritten(bench, era: Era) -> None:
+async def _another_boards_name_is_not_overwritten(bench, era: Era) -> None:
     async with bench(SimulatedBoard(era, name="pc2"), identification="pc1", provision=True) as it:
         await it.until(lambda: "'pc2', not 'pc1'" in it.listener.offline_because, "refused")
         assert it.sim.store.writes == 0
 
 
-@pytest.mark.parametrize(
-    ("put", "text"),
-    [
-        ({"io.0.0.flags": 257}, "autostart"),
-        ({"io.0.0.flags": 258}, "repeat"),
-        ({"io.0.0.flags": 0}, "flags none"),
-        ({"io.0.0.timer.direction": 2}, "pulses up and must pulse down"),
-        ({"io.0.0.timer.delay": 250}, "for 250 ms and must for 500"),
-        ({"io.0.0.mode": 3}, "'digital output'"),
-        ({"io.0.2.mode": 3, "io.0.2.llmode": 3}, "status pin 2"),
-        ({"io.0.2.flags": 256}, "invert"),
-        ({"flags": 1 << 17}, "cmd-from-uart"),
-        ({"flags": 1 << 1}, "log-to-uart"),
-        ({"flags": 1 << 9}, "auto-sequencer"),
-        ({"trigger.status.io": 0, "trigger.status.pin": 0}, "trigger.status"),
-        ({"trigger.assoc.io": 0, "trigger.assoc.pin": 0}, "trigger.assoc"),
-    ],
-)
-async def test_wrong_set_up_is_refused_with_the_reason_and_can_be_provisioned(bench, put: dict, text: str) -> None:
+async def test_another_boards_name_is_not_overwritten(bench) -> None:
+    await asyncio.gather(*(_another_boards_name_is_not_overwritten(bench, era) for era in Era))
+
+
+WRONG = [
+    ({"io.0.0.flags": 257}, "autostart"),
+    ({"io.0.0.flags": 258}, "repeat"),
+    ({"io.0.0.flags": 0}, "flags none"),
+    ({"io.0.0.timer.direction": 2}, "pulses up and must pulse down"),
+    ({"io.0.0.timer.delay": 250}, "for 250 ms and must for 500"),
+    ({"io.0.0.mode": 3}, "'digital output'"),
+    ({"io.0.2.mode": 3, "io.0.2.llmode": 3}, "status pin 2"),
+    ({"io.0.2.flags": 256}, "invert"),
+    ({"flags": 1 << 17}, "cmd-from-uart"),
+    ({"flags": 1 << 1}, "log-to-uart"),
+    ({"flags": 1 << 9}, "auto-sequencer"),
+    ({"trigger.status.io": 0, "trigger.status.pin": 0}, "trigger.status"),
+    ({"trigger.assoc.io": 0, "trigger.assoc.pin": 0}, "trigger.assoc"),
+]
+
+
+async def _wrong_set_up(bench, put: dict, text: str) -> None:
     sim = SimulatedBoard(Era.NEWEST)
     sim.store.commit(put=put)
     sim.store.writes = 0
@@ -86,6 +97,10 @@ async def test_wrong_set_up_is_refused_with_the_reason_and_can_be_provisioned(be
         it.sim.pc.presses.clear()
         await it.press(0.3)
         assert len(it.presses) == 1
+
+
+async def test_wrong_set_up_is_refused_with_the_reason_and_can_be_provisioned(bench) -> None:
+    await asyncio.gather(*(_wrong_set_up(bench, put, text) for put, text in WRONG))
 
 
 async def test_wrong_console_settings_do_not_stop_the_power_button(bench, era: Era, caplog) -> None:
@@ -113,18 +128,23 @@ def _plain_board(era: Era, *, invert: bool) -> SimulatedBoard:
     return sim
 
 
-@pytest.fixture(params=[(Era.OLD, False), (Era.MIDDLE, True), (Era.NEWEST, True), (Era.NEWEST, False)])
-def plain(request: pytest.FixtureRequest) -> SimulatedBoard:
-    era, invert = request.param
-    return _plain_board(era, invert=invert)
+PLAIN = [(Era.OLD, False), (Era.MIDDLE, True), (Era.NEWEST, True), (Era.NEWEST, False)]
 
 
-async def test_plain_output_is_refused_unless_asked_for(bench, plain: SimulatedBoard) -> None:
+def _plain_boards() -> list[SimulatedBoard]:
+    return [_plain_board(era, invert=invert) for era, invert in PLAIN]
+
+
+async def _plain_output_is_refused_unless_asked_for(bench, plain: SimulatedBoard) -> None:
     async with bench(plain) as it:
         await it.until(lambda: "must be in mode 'timer'" in it.listener.offline_because, "refused")
 
 
-async def test_plain_output_presses(bench, plain: SimulatedBoard) -> None:
+async def test_plain_output_is_refused_unless_asked_for(bench) -> None:
+    await asyncio.gather(*(_plain_output_is_refused_unless_asked_for(bench, plain) for plain in _plain_boards()))
+
+
+async def _plain_output_presses(bench, plain: SimulatedBoard) -> None:
     async with bench(plain, output_mode="plain") as it:
         await it.online()
         assert it.presses == []
@@ -134,6 +154,10 @@ async def test_plain_output_presses(bench, plain: SimulatedBoard) -> None:
         assert it.at_rest
 
 
+async def test_plain_output_presses(bench) -> None:
+    await asyncio.gather(*(_plain_output_presses(bench, plain) for plain in _plain_boards()))
+
+
 async def test_plain_output_that_would_boot_pressed_is_refused(bench) -> None:
     sim = _plain_board(Era.NEWEST, invert=True)
     sim.store.commit(put={"io.0.0.flags": 0})
@@ -141,11 +165,7 @@ async def test_plain_output_that_would_boot_pressed_is_refused(bench) -> None:
         await it.until(lambda: "at every start" in it.listener.offline_because, "refused")
 
 
-@pytest.mark.parametrize("what", ["LOSE_COMMAND", "LOSE_REPLY", "RESET_BEFORE", "RESET_AFTER"])
-@pytest.mark.parametrize("command", ["press", "release"])
-async def test_plain_output_is_let_go_over_a_new_connection(
-    bench, fate, plain: SimulatedBoard, what: str, command: str
-) -> None:
+async def _let_go_over_a_new_connection(bench, fate, plain: SimulatedBoard, what: str, command: str) -> None:
     async with bench(plain, output_mode="plain", wired=True) as it:
         await it.online()
         inverted = plain.store.get("io.0.0.flags") == "256"
@@ -157,7 +177,18 @@ async def test_plain_output_is_let_go_over_a_new_connection(
         await it.until(lambda: it.at_rest, "let go", 5)
 
 
-async def test_plain_output_is_let_go_when_the_board_is_back(bench, plain: SimulatedBoard) -> None:
+async def test_plain_output_is_let_go_over_a_new_connection(bench, fate) -> None:
+    await asyncio.gather(
+        *(
+            _let_go_over_a_new_connection(bench, fate, plain, what, command)
+            for what in ("LOSE_COMMAND", "LOSE_REPLY", "RESET_BEFORE", "RESET_AFTER")
+            for command in ("press", "release")
+            for plain in _plain_boards()
+        )
+    )
+
+
+async def _plain_output_is_let_go_when_the_board_is_back(bench, plain: SimulatedBoard) -> None:
     async with bench(plain, output_mode="plain", connect_timeout=0.5) as it:
         await it.online()
         press = asyncio.create_task(it.press(1.0))
@@ -170,7 +201,11 @@ async def test_plain_output_is_let_go_when_the_board_is_back(bench, plain: Simul
         await it.until(lambda: it.at_rest, "let go")
 
 
-async def test_plain_output_is_let_go_when_the_driver_stops(bench, plain: SimulatedBoard) -> None:
+async def test_plain_output_is_let_go_when_the_board_is_back(bench) -> None:
+    await asyncio.gather(*(_plain_output_is_let_go_when_the_board_is_back(bench, plain) for plain in _plain_boards()))
+
+
+async def _plain_output_is_let_go_when_the_driver_stops(bench, plain: SimulatedBoard) -> None:
     async with bench(plain, output_mode="plain") as it:
         await it.online()
         press = asyncio.create_task(it.press(10.0))
@@ -180,3 +215,7 @@ async def test_plain_output_is_let_go_when_the_driver_stops(bench, plain: Simula
         press.cancel()
         await asyncio.gather(press, it.task, return_exceptions=True)
         await it.until(lambda: it.at_rest, "let go", 1.0)
+
+
+async def test_plain_output_is_let_go_when_the_driver_stops(bench) -> None:
+    await asyncio.gather(*(_plain_output_is_let_go_when_the_driver_stops(bench, plain) for plain in _plain_boards()))
