@@ -28,6 +28,7 @@ from ipmi_gateway.targets.base import (
     Origin,
     TargetBusyError,
     TargetError,
+    TargetStateError,
     TargetTimeoutError,
     TargetUnavailableError,
     TargetUnsupportedError,
@@ -37,6 +38,8 @@ _REFUSALS: dict[ErrorCode, type[TargetError]] = {
     ErrorCode.BUSY: TargetBusyError,
     ErrorCode.UNSUPPORTED: TargetUnsupportedError,
     ErrorCode.DEVICE_UNREACHABLE: TargetUnavailableError,
+    # reset or diag of a machine that is off
+    ErrorCode.INVALID: TargetStateError,
     # the command was too old when it arrived: to the client that is a time-out, and it may try again
     ErrorCode.EXPIRED: TargetTimeoutError,
 }
