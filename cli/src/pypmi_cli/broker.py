@@ -34,6 +34,7 @@ def local_broker(port: int, folder: Path, *, embedded: bool = False) -> tuple[Pr
         "allow_anonymous true",
         "persistence false",
         "max_queued_messages 100000",
+        "set_tcp_nodelay true",
         # started by root it would become a user who can't read this folder
         "user root" if os.geteuid() == 0 else "",
     ]
