@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parent.parent / "services/rpi-gpio-agent/tests"))  # stand-ins for GPIO libraries
+sys.path.append(str(Path(__file__).parent.parent / "services/bmc-agent/tests"))  # ipmi_sim
 
 from stack import Demo
 

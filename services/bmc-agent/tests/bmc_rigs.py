@@ -114,12 +114,13 @@ class Program:
 class IpmiSim(Program):
     """OpenIPMI's simulator with one temperature sensor, an event log, FRU 0 and a chassis that keeps a record."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, chassis: str | None = None) -> None:
+        """`chassis` is a program for ipmi_sim's `chassis_control`, instead of the one that keeps a record."""
         super().__init__()
         self.folder = folder
-        (folder / "state").mkdir()
+        (folder / "state").mkdir(parents=True)
         script, fru = folder / "chassis.sh", folder / "fru.bin"
-        script.write_text(CHASSIS_SCRIPT.format(folder=folder))
+        script.write_text(chassis or CHASSIS_SCRIPT.format(folder=folder))
         script.chmod(0o755)
         fru.write_bytes(fru_image())
         (folder / "power").write_text("0\n")

@@ -218,6 +218,37 @@ async def test_lost_session_is_noticed_and_made_anew(tmp_path: Path, monkeypatch
         await server.stop()
 
 
+async def test_reading_that_is_cancelled_costs_nothing(ipmi_sim: IpmiSim) -> None:
+    driver = make_driver(ipmi_sim.port)
+    async with running(driver) as seen:
+        for _ in range(30):
+            reading = asyncio.create_task(driver.read_status())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+        await driver.power(PowerAction.ON)
+        assert await driver.read_status() is True
+        assert seen.reachable == [(True, "")]
+
+
+async def test_action_that_is_cancelled_ends_the_session(ipmi_sim: IpmiSim) -> None:
+    """Its worker may be about to send it; nobody may find the machine reset later."""
+    driver = make_driver(ipmi_sim.port)
+    async with running(driver) as seen:
+        action = asyncio.create_task(driver.power(PowerAction.RESET))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        action.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await action
+        await until(lambda: len(seen.reachable) >= 3 and seen.reachable[-1][0])
+        assert not seen.reachable[1][0]
+        assert ipmi_sim.actions in ([], ["reset 1"])
+        await driver.power(PowerAction.ON)
+
+
 async def test_stopping_logs_out_and_leaves_no_process(ipmi_sim: IpmiSim) -> None:
     for _ in range(12):  # ipmi_sim takes ten sessions of one user
         async with running(make_driver(ipmi_sim.port)) as seen:

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
@@ -76,10 +77,13 @@ class Wire:
     settings: LineSettings | None = None
     history: list = field(default_factory=list)
     """(monotonic time, level) of every level that this program has driven, the first one at the request."""
+    wired_to: Callable[[bool], None] = lambda _level: None
+    """What hangs on an output; told of each level."""
 
     def drive(self, level: bool) -> None:
         self.level = level
         self.history.append((time.monotonic(), level))
+        self.wired_to(level)
 
 
 @dataclass

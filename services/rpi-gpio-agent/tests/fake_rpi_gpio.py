@@ -21,6 +21,10 @@ levels: dict = {}
 """BCM number to level: the voltages. They stay when the program ends, as on the real thing."""
 history: dict = {}
 """BCM number to (monotonic time, level) of every level that this program has driven."""
+wired_to: dict = {}
+"""BCM number to a function: what hangs on an output, told of each level."""
+broken = ""
+"""What every call fails with; empty: none does."""
 _directions: dict = {}
 _callbacks: dict = {}
 _edges: queue.Queue = queue.Queue()
@@ -33,9 +37,12 @@ edge_error = ""
 def _drive(channel, level):
     levels[channel] = bool(level)
     history.setdefault(channel, []).append((time.monotonic(), bool(level)))
+    wired_to.get(channel, bool)(bool(level))
 
 
 def _check_mode():
+    if broken:
+        raise RuntimeError(broken)
     if _mode is None:
         raise RuntimeError("Please set pin numbering mode using GPIO.setmode(GPIO.BOARD) or GPIO.setmode(GPIO.BCM)")
 
@@ -68,12 +75,14 @@ def setup(channel, direction, pull_up_down=PUD_OFF, initial=-1):
 
 
 def output(channel, value, /):
+    _check_mode()
     if _directions.get(channel) != OUT:
         raise RuntimeError("The GPIO channel has not been set up as an OUTPUT")
     _drive(channel, value)
 
 
 def input(channel, /):  # noqa: A001 as the real one
+    _check_mode()
     if channel not in _directions:
         raise RuntimeError("You must setup() the GPIO channel first")
     return int(levels[channel])
@@ -121,9 +130,9 @@ def set_input(channel, level):
 
 def install(monkeypatch):
     """Put this module in the place of `RPi.GPIO` for one test, with no pin set up."""
-    global _mode, edge_error
-    _mode, edge_error = None, ""
-    for state in (levels, history, _directions, _callbacks):
+    global _mode, edge_error, broken
+    _mode, edge_error, broken = None, "", ""
+    for state in (levels, history, wired_to, _directions, _callbacks):
         state.clear()
     package = ModuleType("RPi")
     package.GPIO = sys.modules[__name__]

@@ -1,7 +1,6 @@
 """A worker process seen from the agent: start it, ask it, and kill it when it does not answer."""
 
 import asyncio
-import logging
 import multiprocessing
 import socket
 from collections.abc import Coroutine
@@ -11,9 +10,20 @@ from typing import Any
 
 from bmc_agent import worker
 from bmc_agent.client import BmcError
-from bmc_agent.messages import MAX_LINE, Login, Reply, Request, Trouble
+from bmc_agent.messages import (
+    MAX_LINE,
+    Login,
+    ReadEvents,
+    ReadPower,
+    ReadSensors,
+    Reply,
+    Request,
+    TakeInventory,
+    Trouble,
+)
 
-log = logging.getLogger(__name__)
+READINGS = (ReadPower, ReadSensors, ReadEvents, TakeInventory)
+"""Requests that change nothing."""
 
 GOODBYE_TIMEOUT = 2.0
 """Seconds that a worker has for logging out."""
@@ -42,7 +52,8 @@ class BmcProcess:
         self._writer = writer
         self._name = name
         self._lock = asyncio.Lock()
-        self._stuck = False
+        self._lost = False
+        self._unheard: asyncio.Task[Reply] | None = None
 
     @classmethod
     async def open(cls, login: Login, context: ForkServerContext) -> "tuple[BmcProcess, object]":
@@ -74,29 +85,47 @@ class BmcProcess:
     async def ask(self, request: Request, timeout: float) -> object:
         """Send a request and return the result. Raises `BmcError`.
 
-        A worker that does not answer within `timeout` seconds, or whose asker is cancelled, is killed: nothing that
-        was asked for may happen later.
+        A worker that does not answer within `timeout` seconds is killed, and so is one whose asker is cancelled in the
+        middle of an action: nothing that was asked for may happen later. A reading just goes on unheard.
         """
         async with self._lock:
-            if self._stuck:
+            if self._unheard is not None:
+                await asyncio.wait({self._unheard})
+                self._unheard = None
+            if self._lost:
                 raise BmcError(Trouble.UNREACHABLE, f"BMC {self._name}: the session is lost")
-            self._stuck = True
+            exchange = asyncio.create_task(self._exchange(request, timeout))
             try:
-                async with asyncio.timeout(timeout):
-                    self._writer.write(request.model_dump_json().encode() + b"\n")
-                    await self._writer.drain()
-                    reply = Reply.model_validate_json(await self._reader.readline())
-            except BaseException as error:
-                self._process.kill()
-                if isinstance(error, TimeoutError):
-                    raise BmcError(Trouble.UNREACHABLE, f"BMC {self._name}: no answer within {timeout:g} s") from None
-                if isinstance(error, OSError | ValueError):
-                    raise BmcError(Trouble.UNREACHABLE, f"BMC {self._name}: the worker process has ended") from None
+                reply = await asyncio.shield(exchange)
+            except asyncio.CancelledError:
+                if isinstance(request, READINGS):
+                    self._unheard = exchange
+                else:
+                    exchange.cancel()
                 raise
-            self._stuck = reply.trouble is Trouble.UNREACHABLE
         if reply.trouble is not None:
             raise BmcError(reply.trouble, reply.text)
         return reply.result
+
+    async def _exchange(self, request: Request, timeout: float) -> Reply:
+        try:
+            async with asyncio.timeout(timeout):
+                self._writer.write(request.model_dump_json().encode() + b"\n")
+                await self._writer.drain()
+                reply = Reply.model_validate_json(await self._reader.readline())
+        except (TimeoutError, OSError, ValueError) as error:
+            self._lose()
+            what = f"no answer within {timeout:g} s" if isinstance(error, TimeoutError) else "its process has ended"
+            return Reply(trouble=Trouble.UNREACHABLE, text=f"BMC {self._name}: {what}")
+        except BaseException:
+            self._lose()
+            raise
+        self._lost = reply.trouble is Trouble.UNREACHABLE
+        return reply
+
+    def _lose(self) -> None:
+        self._lost = True
+        self._process.kill()
 
     async def close(self) -> None:
         """Let the worker log out, or kill it; then it is gone."""
@@ -106,7 +135,10 @@ class BmcProcess:
         self._writer.close()  # the worker logs out and ends when it sees that
         if self._process.pid is None:
             return
-        if self._stuck or self._lock.locked():
+        if self._unheard is not None and not self._unheard.done():
+            self._unheard.cancel()
+            await asyncio.wait({self._unheard})
+        if self._lost or self._lock.locked():
             self._process.kill()
         await asyncio.to_thread(self._process.join, GOODBYE_TIMEOUT)
         if self._process.is_alive():
