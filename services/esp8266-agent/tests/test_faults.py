@@ -307,3 +307,17 @@ async def test_sensors_that_are_read_slowly_do_not_come_between_triggers(bench) 
         await it.until(lambda: it.board._session is not None, "connected")
         await it.press(1.5)  # with the first reading of the sensors under way
         assert len(it.presses) == 1
+
+
+async def test_newest_firmware_from_before_packet_mode(bench, fate) -> None:
+    async with bench(SimulatedBoard(Era.NEWEST), wired=True) as it:
+        it.wire.at(b"\x01\x02\xfb\x4a", fate.LOSE_COMMAND)  # as such firmware does: it waits for a line end
+        await it.online()
+        await it.press(0.3)
+        assert len(it.presses) == 1
+        assert {up for up, _ in it.listener.reachable} == {True}
+        it.wire.at(FIRST_TRIGGER, fate.LOSE_REPLY)
+        error = await it.try_press(0.3)
+        assert error is not None
+        assert error.acted
+        assert len(it.presses) == 2

@@ -50,6 +50,10 @@ _LET_GO_WAIT: Final = 1.5
 """Seconds that a stopping agent leaves to a press to let go."""
 
 
+class _ConnectAgainError(Exception):
+    """Nothing is wrong, but this connection is used up."""
+
+
 class Board:
     """Implements `ButtonHardware` for a board with the Universal I/O bridge firmware.
 
@@ -91,8 +95,9 @@ class Board:
         """Held for one command of the polling, or for a whole press: nothing may delay its triggers."""
         self._pressing = 0
         self._idle = asyncio.Event()
-        self._packets: bool | None = None
-        """Whether the board knows packet mode; None: not tried yet."""
+        self._probed: Session | None = None
+        """The session in which packet mode was tried."""
+        self._packets = False
         self._provisions = 0
 
     # -- what it is ------------------------------------------------------------------------------------------------
@@ -141,6 +146,8 @@ class Board:
             up_since = loop.time()
             self._begin(session, listener)
             return await self._keep_polling(session, listener)
+        except _ConnectAgainError:
+            return 0.0
         except RestartingError:
             self._provisions += 1
             return _RESTART_WAIT
@@ -163,10 +170,14 @@ class Board:
     async def _establish(self, link: CommandLink) -> Session:
         provision = self._settings.provision and self._provisions < _MAX_PROVISIONS
         session = await establish(link, self._settings, self._node, may_provision=provision)
-        if session.era is Era.NEWEST and self._packets is None and not self._plain:
+        if self._plain or session.era is not Era.NEWEST:
+            return session
+        if self._probed is None or session.restarted_since(self._probed):  # it may have other firmware now
+            self._probed = session
             self._packets = await probe_packets(link, self._rng)
             if not self._packets:
                 logger.info("%s: no packet mode; a press whose reply is lost is not tried again", self._settings.host)
+                raise _ConnectAgainError
         return session
 
     def _begin(self, session: Session, listener: HardwareListener) -> None:
@@ -266,8 +277,7 @@ class Board:
         if self._plain:
             await press_plain(session, relay, report, seconds, release, get_session=self._get_session)
         else:
-            packets = bool(self._packets)
-            timed = TimedPress(relay, self._get_session, self._watch, self._rng, packets=packets)
+            timed = TimedPress(relay, self._get_session, self._watch, self._rng, packets=self._packets)
             await timed.hold(session, seconds, release)
 
     async def _watch(self, link: CommandLink, seconds: float) -> None:
