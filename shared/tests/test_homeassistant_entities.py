@@ -129,6 +129,7 @@ def test_two_fleets_on_one_broker_do_not_meet():
 def rendered(template: str, value: str) -> bytes:
     """The templates' few expressions, as Home Assistant fills them in (the real ones run in tests/e2e)."""
     text = template.replace("{{ value }}", value)
+    text = text.replace("{{ 'none' if value == 'normal' else value }}", "none" if value == "normal" else value)
     text = text.replace("{{ utcnow().isoformat() }}", "2026-01-01T12:00:00.123456+00:00")
     text = text.replace("{{ (utcnow().timestamp() * 1000000) | int }}", "1767268800123456")
     return text.replace("{{ range(100000) | random }}", "4711").encode()
@@ -148,7 +149,9 @@ def test_commands_can_be_read_by_the_agent():
         assert parse_power_command(rendered(found["power"]["command_template"], found["power"][payload]))
     for option in found["boot"]["options"]:
         request = BootRequest.parse(rendered(found["boot"]["command_template"], option))
-        assert (request.device.value, request.persistent) == (option, False)
+        assert (request.device.value, request.persistent) == (option.replace("normal", "none"), False)
+    assert found["boot"]["options"][0] == "normal"
+    assert "none" not in found["boot"]["options"], "Home Assistant takes it for unknown"
     assert IdentifyRequest.parse(found["identify"]["payload_press"].encode()).seconds
 
 

@@ -117,6 +117,15 @@ def test_reset_boots_again_with_the_power_on():
     assert off.resets == 0
 
 
+def test_the_nmi_button_reaches_what_runs_and_changes_no_power():
+    pc, off = running(), PC()
+    for machine in (pc, off):
+        hold(machine, 10, 0.2, Button.NMI)
+        machine.advance(11)
+    assert (pc.nmis, pc.powered, pc.os) == (1, True, OsState.RUNNING)
+    assert (off.nmis, off.powered) == (0, False)
+
+
 def test_reset_frees_a_hung_system_and_stops_a_shutdown():
     pc = running()
     pc.shutdown(9.9)

@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--realistic", action="store_true", help="slow boards and slow machines, as real ones are")
     parser.add_argument("--powered", action="store_true", help="machines are on at the start")
     parser.add_argument("--reset-pin", type=int, default=None, metavar="GPIO", help="wire the reset button to a pin")
+    parser.add_argument("--nmi-pin", type=int, default=None, metavar="GPIO", help="wire the NMI button to a pin")
     parser.add_argument("--wol-port", type=int, default=None, metavar="PORT", help="UDP port for Wake-on-LAN packets")
     parser.add_argument("--control", type=int, default=None, metavar="PORT", help="control interface (0: free port)")
     parser.add_argument("--ready-file", type=Path, default=None, metavar="FILE", help="written, whole, when ready")
@@ -68,6 +69,7 @@ def options_from(arguments: argparse.Namespace) -> FleetOptions:
         paced_uart=not arguments.unpaced,
         powered=arguments.powered,
         reset_pin=arguments.reset_pin,
+        nmi_pin=arguments.nmi_pin,
         board_timings=BoardTimings.realistic() if arguments.realistic else BoardTimings(),
         pc_timings=PcTimings.realistic() if arguments.realistic else PcTimings(),
         wol_port=arguments.wol_port,

@@ -39,7 +39,7 @@ class SimulatedBoard:
         host, port, bridge_port: where to listen; port 0 takes free ones. The device's own numbers (24, and what
             `bp` says) show up in replies only, so that many boards fit on one address.
         udp: also take commands and console bytes by UDP.
-        relay_pin, led_pin, reset_pin: GPIO numbers; without `reset_pin` there is no reset relay.
+        relay_pin, led_pin, reset_pin, nmi_pin: GPIO numbers; without `reset_pin` or `nmi_pin` there is no such relay.
         active_low: the relay closes when its pin is low.
         led_active_low: the LED pin is low while the power LED is lit.
         timings, faults: see there.
@@ -63,6 +63,7 @@ class SimulatedBoard:
         relay_pin: int = 0,
         led_pin: int = 2,
         reset_pin: int | None = None,
+        nmi_pin: int | None = None,
         active_low: bool = True,
         led_active_low: bool = False,
         pulse_ms: int = 500,
@@ -90,6 +91,7 @@ class SimulatedBoard:
                     relay_pin=relay_pin,
                     led_pin=led_pin,
                     reset_pin=reset_pin,
+                    nmi_pin=nmi_pin,
                     pulse_ms=pulse_ms,
                     active_low=active_low,
                     baud=baud,
@@ -102,6 +104,8 @@ class SimulatedBoard:
         self._relays = {relay_pin: Button.POWER}
         if reset_pin is not None:
             self._relays[reset_pin] = Button.RESET
+        if nmi_pin is not None:
+            self._relays[nmi_pin] = Button.NMI
         self._active_low = active_low
         self._boot_noise = boot_noise
         self._paced = paced_uart

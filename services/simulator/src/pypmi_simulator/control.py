@@ -138,6 +138,7 @@ def details(board: SimulatedBoard) -> dict[str, Any]:
         "boots": board.boots,
         "pc_boots": board.pc.boots,
         "pc_resets": board.pc.resets,
+        "pc_nmis": board.pc.nmis,
         "flash_writes": board.store.writes,
         "presses": [_press(press) for press in board.pc.presses],
         "hand_presses": [_press(press) for press in board.pc.hand_presses],

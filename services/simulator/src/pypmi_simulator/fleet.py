@@ -50,6 +50,7 @@ class FleetOptions:
     powered: bool = False
     pulse_ms: int = 500
     reset_pin: int | None = None
+    nmi_pin: int | None = None
     board_timings: BoardTimings = field(default_factory=BoardTimings)
     pc_timings: PcTimings = field(default_factory=PcTimings)
     wol_port: int | None = None
@@ -79,6 +80,7 @@ class Fleet:
             bridge_port=options.base_port + 2 * index + 1 if options.base_port else 0,
             udp=options.udp,
             reset_pin=options.reset_pin,
+            nmi_pin=options.nmi_pin,
             pulse_ms=options.pulse_ms,
             timings=options.board_timings,
             console=_console(options.console, name),

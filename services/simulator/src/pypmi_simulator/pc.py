@@ -19,6 +19,7 @@ class Button(enum.StrEnum):
 
     POWER = "power"
     RESET = "reset"
+    NMI = "nmi"
 
 
 class OsState(enum.StrEnum):
@@ -127,6 +128,8 @@ class PC:
     events: list[PcEvent] = field(default_factory=list)
     boots: int = 0
     resets: int = 0
+    nmis: int = 0
+    """Non-maskable interrupts that the operating system got."""
     on_power: Callable[[bool, float], None] = field(default=lambda _on, _now: None)
     """Told when the power goes on or off."""
     on_running: Callable[[float], None] = _nothing
@@ -202,6 +205,11 @@ class PC:
                     self._note(when, "reset")
                     self.on_reset(when)
                     self._boot(when)
+            case "debounce-nmi":
+                self._seen.add(Button.NMI)
+                if self.powered:
+                    self.nmis += 1
+                    self._note(when, "nmi")
             case "force-off":
                 if self.powered:
                     self._overridden = True

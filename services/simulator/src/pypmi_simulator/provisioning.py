@@ -23,6 +23,7 @@ def provisioned_store(
     relay_pin: int = 0,
     led_pin: int = 2,
     reset_pin: int | None = None,
+    nmi_pin: int | None = None,
     pulse_ms: int = 500,
     active_low: bool = True,
     baud: int = 115200,
@@ -36,7 +37,7 @@ def provisioned_store(
     if traits.first_key_bug:  # the recipe's two `id x`: the first one is lost to the bug
         store.commit(put={"identification": "x"})
         store.commit(put={"identification": "x"})
-    for pin in (relay_pin, reset_pin):
+    for pin in (relay_pin, reset_pin, nmi_pin):
         if pin is None:
             continue
         prefix = f"io.0.{pin}."
@@ -51,7 +52,7 @@ def provisioned_store(
         }
         store.commit(put=put)
     store.commit(put={f"io.0.{led_pin}.mode": int(Mode.DINPUT), f"io.0.{led_pin}.llmode": int(LowMode.INPUT)})
-    if not traits.uart_rx_default and 3 not in {relay_pin, led_pin, reset_pin}:
+    if not traits.uart_rx_default and 3 not in {relay_pin, led_pin, reset_pin, nmi_pin}:
         store.commit(put={"io.0.3.mode": int(Mode.UART), "io.0.3.llmode": int(LowMode.UART)})
     flags = traits.default_flags & ~(DeviceFlag.CMD_FROM_UART | DeviceFlag.LOG_TO_UART)
     store.commit(put={"flags": flags})

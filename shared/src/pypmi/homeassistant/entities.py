@@ -32,7 +32,11 @@ _COMMAND = (
 )
 """A whole command, so that the agent knows when and by what it was sent. Switches of releases before 2025 do not know
 `command_template` and send the bare word, which works too."""
-_BOOT_COMMAND = '{"device": "{{ value }}", "source": "home-assistant"}'
+BOOT_NORMAL = "normal"
+"""Home Assistant's word for no boot intent: a select takes the contract's `none` for unknown."""
+_BOOT_COMMAND = (
+    f"""{{"device": "{{{{ 'none' if value == '{BOOT_NORMAL}' else value }}}}", "source": "home-assistant"}}"""
+)
 
 _SENSOR_CLASSES: dict[SensorKind, tuple[str | None, str]] = {
     SensorKind.TEMPERATURE: ("temperature", "°C"),
@@ -140,9 +144,9 @@ def node_components(
             "select",
             "Next boot",
             "next_boot",
-            options=[device.value for device in BootDevice],
+            options=[BOOT_NORMAL, *(device.value for device in BootDevice if device is not BootDevice.NONE)],
             state_topic=topics.node(node_id, TopicKind.BOOT),
-            value_template="{{ value_json.device }}",
+            value_template=f"{{{{ '{BOOT_NORMAL}' if value_json.device == 'none' else value_json.device }}}}",
             command_topic=topics.node(node_id, TopicKind.BOOT_SET),
             command_template=_BOOT_COMMAND,
             entity_category="config",
