@@ -10,7 +10,7 @@ SOURCES := $(addsuffix /src,$(PACKAGES))
 IMAGE_REQUIREMENTS := build shared ipmi-gateway rpi-gpio-agent sol-relay bmc-agent
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format requirements clean
+.PHONY: help setup demo up test e2e e2e-docker lint format requirements clean
 
 help:  ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 20
@@ -35,7 +35,35 @@ demo: setup  ## broker, gateway, agent and simulated boards in the foreground, r
 	@$(BIN)/pypmi demo $(ARGS)
 
 test: $(VENV)/.installed-dev  ## every test (needs mosquitto, ipmitool and freeipmi-tools on the PATH; ARGS="-k name ...")
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not e2e and not nightly" $(ARGS)
+
+# Third-party programs that the end-to-end tests drive. Each is pinned with hashes and lives in a virtual environment of its own.
+E2E := tests/e2e
+find_python = $(firstword $(foreach name,$(1),$(shell $(name) -c 'import sys; print(sys.executable)' 2>/dev/null)))
+PYTHON_3_11 ?= $(call find_python,python3.11 python3.12)
+PYTHON_3_13 ?= $(call find_python,python3.13 $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python))
+E2E_VENVS := .venv-ha/.installed .venv-ironic/.installed $(if $(PYTHON_3_13),.venv-ha-2025/.installed)
+
+.venv-ha/.installed: PINNED_PYTHON = $(PYTHON_3_11)
+.venv-ha/.installed: $(E2E)/requirements-home-assistant.txt
+.venv-ha-2025/.installed: PINNED_PYTHON = $(PYTHON_3_13)
+.venv-ha-2025/.installed: $(E2E)/requirements-home-assistant-2025.txt
+.venv-ironic/.installed: PINNED_PYTHON = $(PYTHON_3_11)
+.venv-ironic/.installed: $(E2E)/requirements-ironic.txt
+.venv-%/.installed:
+	$(PINNED_PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip --disable-pip-version-check install -q --require-hashes -r $<
+	touch $@
+
+e2e: $(VENV)/.installed-dev $(E2E_VENVS)  ## end-to-end tests with real Home Assistant and Ironic (installs both; ARGS="-k name ...")
+	$(if $(PYTHON_3_13),,@echo "no Python 3.13 here: Home Assistant 2025.4 is left out, 2024.3 is tested")
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m e2e $(E2E) $(ARGS)
+
+e2e-docker: setup  ## bring docker-compose.yml up for real on simulated boards (needs a Docker engine; SIZES=file writes a table)
+	PYPMI=$(BIN)/pypmi SIZES=$(SIZES) tests/e2e_docker.sh
+
+up: setup  ## run the fleet in FLEET (made by `pypmi init`) as processes, in the foreground
+	@$(BIN)/pypmi up $(or $(FLEET),fleet)
 
 lint: $(VENV)/.installed-dev  ## ruff and mypy --strict
 	$(BIN)/ruff check .
@@ -51,6 +79,10 @@ requirements:  ## pin requirements*.txt anew, with hashes (needs uv)
 	uv pip compile --python-version 3.11 --universal --generate-hashes --no-header -q requirements-dev.in -o requirements-dev.txt
 	for image in $(IMAGE_REQUIREMENTS); do uv pip compile --python-version 3.11 --universal --generate-hashes --no-header -q \
 		-c requirements.txt deploy/images/$$image.in -o deploy/images/$$image.txt || exit 1; done
+	for name in home-assistant ironic; do uv pip compile --python-version 3.11 --generate-hashes --no-header -q \
+		$(E2E)/requirements-$$name.in -o $(E2E)/requirements-$$name.txt || exit 1; done
+	uv pip compile --python-version 3.13 --generate-hashes --no-header -q \
+		$(E2E)/requirements-home-assistant-2025.in -o $(E2E)/requirements-home-assistant-2025.txt
 
 clean:  ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-* .mypy_cache .ruff_cache .pytest_cache
