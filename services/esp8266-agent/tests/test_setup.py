@@ -3,6 +3,8 @@
 import asyncio
 
 import pytest
+from esp8266_agent import protocol
+from esp8266_agent.session import Session
 from pypmi.power.hardware import HardwareUnreachableError, HardwareUnsafeError
 from pypmi_simulator import Era, Network, SimulatedBoard
 
@@ -219,3 +221,15 @@ async def _plain_output_is_let_go_when_the_driver_stops(bench, plain: SimulatedB
 
 async def test_plain_output_is_let_go_when_the_driver_stops(bench) -> None:
     await asyncio.gather(*(_plain_output_is_let_go_when_the_driver_stops(bench, plain) for plain in _plain_boards()))
+
+
+def test_a_drifting_clock_is_no_restart() -> None:
+    def seen(booted_at: float, at: float) -> Session:
+        return Session(None, protocol.Era.NEWEST, protocol.Firmware("", ""), booted_at, at)  # type: ignore[arg-type]
+
+    day = 86_400.0
+    first = seen(100.0, 200.0)
+    assert not seen(101.0, 260.0).restarted_since(first)
+    assert not seen(104.0, 200.0 + day).restarted_since(first)
+    assert seen(210.0, 220.0).restarted_since(first)
+    assert seen(day, day + 100.0).restarted_since(first)

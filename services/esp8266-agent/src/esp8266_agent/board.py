@@ -206,7 +206,7 @@ class Board:
                     await self._read(link)
             if not self._pressing and loop.time() >= sensors_at:
                 sensors_at = loop.time() + SENSOR_INTERVAL
-                await self._read_sensors(link, listener)
+                await self._read_sensors(session, listener)
             await link.wait_lost(interval)
 
     async def _read(self, link: CommandLink, timeout: float | None = None) -> bool | None:
@@ -217,15 +217,16 @@ class Board:
             self._listener.on_status(self._last_status)
         return self._last_status
 
-    async def _read_sensors(self, link: CommandLink, listener: HardwareListener) -> None:
+    async def _read_sensors(self, session: Session, listener: HardwareListener) -> None:
         async with self._line:
-            signal = await link.ask(protocol.SIGNAL)
+            signal = await session.link.ask(protocol.SIGNAL)
         if signal is not None:
             listener.on_sensor("signal", signal)
         if self._pressing:
             return
         async with self._line:
-            uptime = await link.ask(protocol.UPTIME)
+            uptime = await session.link.ask(protocol.UPTIME)
+        self._earlier = session.with_uptime(uptime)
         listener.on_sensor("uptime", round(uptime))
 
     async def _finish_presses(self) -> None:

@@ -195,7 +195,7 @@ class TimedPress:
         else:
             train.triggered(link.sent_at)
             return link
-        again = await self._repeat(session, transaction, began + RETRY_WAIT) if self._packets else None
+        again = await self._repeat(transaction, began) if self._packets else None
         if again is None:
             train.triggered(began)
             await train.wait_open()
@@ -204,14 +204,16 @@ class TimedPress:
         train.triggered(again.sent_at)
         return again
 
-    async def _repeat(self, session: Session, transaction: int, until: float) -> CommandLink | None:
+    async def _repeat(self, transaction: int, began: float) -> CommandLink | None:
         """Send a trigger again whose reply was lost, under the same transaction id: the board acts on one of them only.
 
-        None when it is not known to act now: it did the first time, or is away, or has restarted and forgotten the id.
+        None when it is not known to act now: it did the first time, or is away, or has started anew since `began`, when
+        the first one was sent, and forgotten the id.
         """
+        until = began + RETRY_WAIT
         try:
             again = await self._get_session(until - self._loop.time())
-            if again.restarted_since(session) or self._loop.time() > until:
+            if again.booted_at > began or self._loop.time() > until:
                 return None
             await again.link.ask_once(self._on, transaction)
         except (HardwareError, LinkError, ReplyError):

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pypmi.config.hardware import BoardPin, Esp8266Hardware
@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 _RESTART_TOLERANCE: Final = 2.0
 """Seconds by which two computations of the board's start may differ."""
+_CLOCK_DRIFT: Final = 200e-6
+"""By which the board's crystal and our clock may differ: some seconds a day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +30,21 @@ class Session:
     era: Era
     firmware: Firmware
     booted_at: float
-    """Loop time of the board's last start, give or take a round trip."""
+    """Loop time of the board's last start: not before it, and some 0.1 s and a round trip after it at the most."""
+    seen_at: float
+    """Loop time at which that was found out."""
     advice: tuple[str, ...] = ()
     """What is not as fleet.yaml says, and does no harm to presses."""
 
     def restarted_since(self, earlier: "Session") -> bool:
         """Whether the board has started anew after `earlier` was made."""
-        return self.booted_at > earlier.booted_at + _RESTART_TOLERANCE
+        drift = _CLOCK_DRIFT * (self.seen_at - earlier.seen_at)
+        return self.booted_at > earlier.booted_at + _RESTART_TOLERANCE + drift
+
+    def with_uptime(self, uptime: float) -> "Session":
+        """The same with a newer reading of the board's uptime, so that its clock's drift does not add up."""
+        now = asyncio.get_running_loop().time()
+        return replace(self, booted_at=now - uptime, seen_at=now)
 
 
 async def detect_era(link: CommandLink) -> Era:
@@ -65,8 +75,8 @@ async def establish(link: CommandLink, settings: Esp8266Hardware, node: str, *, 
         await _let_go_if_stuck(link, relay, inspection)
     firmware = await link.ask(protocol.STATISTICS)
     uptime = await link.ask(protocol.UPTIME)
-    booted_at = asyncio.get_running_loop().time() - uptime
-    return Session(link, era, firmware, booted_at, tuple(deviation.problem for deviation in deviations))
+    now = asyncio.get_running_loop().time()
+    return Session(link, era, firmware, now - uptime, now, tuple(deviation.problem for deviation in deviations))
 
 
 async def _let_go_if_stuck(link: CommandLink, relay: BoardPin, inspection: Inspection) -> None:
