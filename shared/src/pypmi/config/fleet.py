@@ -57,6 +57,7 @@ class SolSettings(Section):
     """Serial over LAN, as the gateway serves it."""
 
     enabled: bool = True
+    """Serve consoles at all."""
     conflict: Literal["refuse", "takeover", "share"] = "takeover"
     """A second session activates a console that one has: refuse it (80h), give it over, or let both see and type."""
     allow_unencrypted: bool = False
@@ -79,7 +80,9 @@ class GatewaySettings(Section):
     kg: SecretSource | None = None
     """The BMC key: text, or 0x and up to 40 hexadecimal digits."""
     max_sessions: Annotated[int, Field(ge=1, le=100_000)] = 20_000
+    """Sessions at one time; further logins are refused."""
     max_sessions_per_user: Annotated[int, Field(ge=1, le=100_000)] = 10_000
+    """Sessions of one account at one time."""
     session_timeout: Annotated[float, Field(ge=10, le=600)] = 60.0
     """Seconds without a packet after which a session ends."""
     max_half_open: Annotated[int, Field(ge=16, le=100_000)] = 4096
@@ -91,6 +94,7 @@ class GatewaySettings(Section):
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes that share the port (SO_REUSEPORT). See docs/performance.md."""
     sol: SolSettings = SolSettings()
+    """Serial over LAN."""
     manufacturer_id: Annotated[int, Field(ge=0, le=0xFFFFF)] = 0
     """IANA enterprise number shown in `mc info`; 0 is unspecified."""
 
@@ -103,13 +107,16 @@ class ServiceSettings(Section):
     health: Endpoint | None = None
     """Where /healthz, /readyz and /metrics are served. null: not at all."""
     log_format: Literal["text", "json"] = "text"
+    """`text` for people, `json` with one object a line for log collectors."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important messages that are logged."""
 
 
 class HomeAssistantSettings(Section):
     """Home Assistant's MQTT discovery, published by each agent for its nodes."""
 
     enabled: bool = True
+    """Announce nodes and services. false removes what was announced before."""
     prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$")] = "homeassistant"
     """Home Assistant's discovery prefix."""
     form: Literal["device", "component"] = "device"
@@ -145,12 +152,15 @@ class NodeSettings(Section):
     agent: Name | None = None
     """The service that works its hardware. null: the usual one for the hardware's type."""
     hardware: Hardware
+    """What its power is wired to, by `type`."""
     power: PowerSettings = PowerSettings()
+    """How long buttons are held, and how long the machine gets to follow."""
     wake: WakeSettings | None = None
     """Wake-on-LAN, used to switch on instead of the button."""
     probe: ProbeSettings | None = None
     """Tells whether the machine is on where no LED is wired."""
     console: ConsoleSettings | None = None
+    """Its serial console. null: none."""
     mac: MacAddress | None = None
     """Of the network card that boots; iPXE scripts are served by it. null: that of `wake`."""
     area: Annotated[str, StringConstraints(max_length=64)] | None = None
@@ -203,14 +213,19 @@ class Fleet(Section):
     fleet: Name = "pypmi"
     """The fleet's name. GUIDs are made from it and the nodes' ids."""
     mqtt: MqttSettings = MqttSettings()
+    """The broker."""
     gateway: GatewaySettings = GatewaySettings()
+    """The IPMI gateway."""
     users: Annotated[tuple[UserSettings, ...], Field(max_length=63)] = ()
     """IPMI accounts. Without any, nobody can log in."""
     services: dict[Name, ServiceSettings] = Field(default_factory=dict)
     """Settings of single services, by name; `default` for those that have none."""
     homeassistant: HomeAssistantSettings = HomeAssistantSettings()
+    """Home Assistant's discovery."""
     boot: BootServerSettings = BootServerSettings()
+    """Network boot by boot intent."""
     nodes: Annotated[tuple[NodeSettings, ...], Field(max_length=100_000)] = ()
+    """The machines."""
 
     def service(self, name: str) -> ServiceSettings:
         """The settings of one service."""

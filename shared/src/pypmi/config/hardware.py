@@ -43,6 +43,7 @@ class UartSettings(Section):
     bits: Annotated[int, Field(ge=5, le=8)] = 8
     """Data bits."""
     parity: Parity = "none"
+    """Parity bit."""
     stop: Literal[1, 2] = 1
     """Stop bits."""
 
@@ -51,6 +52,7 @@ class Esp8266Hardware(Section):
     """An ESP8266 relay board with the Universal I/O bridge firmware."""
 
     type: Literal["esp8266"] = "esp8266"
+    """This kind of hardware; also when none is named."""
     host: Host
     """Name or address of the board."""
     port: Port = 24
@@ -90,6 +92,7 @@ class TasmotaHardware(Section):
     """A relay that runs Tasmota, reached through the same broker."""
 
     type: Literal["tasmota"]
+    """This kind of hardware."""
     topic: Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^+#]+$")]
     """Tasmota's `Topic`."""
     full_topic: Annotated[str, StringConstraints(max_length=128)] = "%prefix%/%topic%"
@@ -108,6 +111,7 @@ class EsphomeHardware(Section):
     """A board that runs ESPHome with its MQTT component."""
 
     type: Literal["esphome-mqtt"]
+    """This kind of hardware."""
     prefix: Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^+#]+$")]
     """The `topic_prefix` of the device."""
     power_button: str = "power_button"
@@ -144,14 +148,19 @@ class GpioHardware(Section):
     """Buttons and LED wired to a Raspberry Pi's GPIO."""
 
     type: Literal["gpio"]
+    """This kind of hardware."""
     backend: Literal["auto", "gpiod", "rpi-gpio"] = "auto"
     """`gpiod` (libgpiod 2) or `rpi-gpio` (RPi.GPIO, or rpi-lgpio on a Pi 5); `auto` takes the first installed."""
     chip: str = "pinctrl-*"
     """Label, name or path of the GPIO chip, `*` allowed (gpiod only). Labels stay, numbers change between kernels."""
     power_button: GpioLine
+    """The line on the power button."""
     reset_button: GpioLine | None = None
+    """The line on the reset button, where there is one."""
     nmi_button: GpioLine | None = None
+    """The line on the NMI button, where there is one."""
     identify_led: GpioLine | None = None
+    """The line of a locator light, where there is one."""
     status: GpioStatus | None = None
     """The power LED. null where it is not wired."""
 
@@ -160,13 +169,19 @@ class BmcHardware(Section):
     """A machine that has a BMC of its own, reached by IPMI 2.0."""
 
     type: Literal["bmc"]
+    """This kind of hardware."""
     host: Host
+    """Name or address of the BMC."""
     port: Port = 623
+    """Its UDP port."""
     user: Annotated[str, StringConstraints(min_length=1, max_length=16)]
+    """An account on it, best one of pypmi's own."""
     password: SecretSource
+    """Where the account's password is."""
     kg: SecretSource | None = None
     """The BMC key, where one is set."""
     privilege: Literal["user", "operator", "administrator"] = "operator"
+    """The level to ask for. `operator` may switch."""
     poll_interval: Annotated[float, Field(ge=1, le=600)] = 5.0
     """Seconds between two readings of the power state."""
     sensor_interval: Annotated[float, Field(ge=5, le=3600)] = 30.0
@@ -179,6 +194,7 @@ class WolHardware(Section):
     """A machine that can only be woken (the node's `wake` part says how), with `probe` for its state."""
 
     type: Literal["wol"]
+    """This kind of hardware."""
 
 
 Hardware = Annotated[
@@ -240,9 +256,13 @@ class ConsoleSettings(Section):
     baud: Annotated[int, Field(ge=50, le=4_000_000)] = 115_200
     """Bits per second. esp8266: the board's, unless given."""
     bits: Annotated[int, Field(ge=5, le=8)] = 8
+    """Data bits."""
     parity: Parity = "none"
+    """Parity bit."""
     stop: Literal[1, 2] = 1
+    """Stop bits."""
     flow: Literal["none", "rts-cts", "xon-xoff"] = "none"
+    """Flow control of a `serial` or `rfc2217` port."""
     relay: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")] = "sol-relay"
     """The service that carries it."""
     ring: Annotated[int, Field(ge=4096, le=67_108_864)] = 262_144

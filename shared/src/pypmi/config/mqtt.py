@@ -13,7 +13,7 @@ DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 
 
 class MqttSettings(Section):
-    """How to reach the broker, the same for all services unless one has its own `mqtt` part."""
+    """How to reach the broker, the same for all services."""
 
     url: str = "mqtt://127.0.0.1:1883"
     """`mqtt://`, `mqtts://` (TLS), `ws://` or `wss://` (WebSocket), then the host, and the port unless it is the
@@ -23,11 +23,11 @@ class MqttSettings(Section):
     prefix: Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*)?$")] = ""
     """Stands before every topic, so that several fleets share one broker."""
     username: str | None = None
-    """Account at the broker. None: without one (a broker that allows it is open to everybody who reaches it)."""
+    """Account at the broker. null: without one (a broker that allows it is open to everybody who reaches it)."""
     password: SecretSource | None = None
     """Where the account's password is: `{file: PATH}` or `{env: NAME}`."""
     ca_file: Path | None = None
-    """Certificate authority that signed the broker's certificate. None: the system's."""
+    """Certificate authority that signed the broker's certificate. null: the system's."""
     cert_file: Path | None = None
     """Client certificate, where the broker asks for one; with `key_file`."""
     key_file: Path | None = None

@@ -48,15 +48,20 @@ class ConsoleAction(StrEnum):
     OPEN = "open"
     """A viewer is there. Repeated every minute; a viewer that is silent for three is forgotten."""
     CLOSE = "close"
+    """The viewer has gone."""
     BREAK = "break"
+    """Hold the line in the break state."""
     REPLAY = "replay"
+    """Send what was said before."""
 
 
 class ConsoleRequest(Payload):
     """A `sol/set` payload."""
 
     id: CommandId
+    """Chosen by the sender, unique."""
     action: ConsoleAction
+    """What to do."""
     viewer: ShortText | None = None
     """Who looks (open, close) or types (break): the same text as the `stream` of its `sol/tx` bytes."""
     stream: ShortText | None = None
@@ -68,8 +73,11 @@ class ConsoleRequest(Payload):
     duration_ms: Annotated[int, Field(ge=1, le=5000)] = 250
     """break: how long the line is held."""
     reply_to: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
+    """Where the answer goes; the same as MQTT 5's Response Topic, for 3.1.1 senders."""
     source: ShortText | None = None
+    """The program that asks."""
     user: ShortText | None = None
+    """The person or account behind it."""
 
 
 class ConsoleReplay(Payload):
@@ -78,9 +86,11 @@ class ConsoleReplay(Payload):
     id: CommandId
     """Of the request."""
     stream: ShortText
+    """Of the bytes."""
     offset: Annotated[int, Field(ge=0)]
     """Of the first octet in `data`. Later than asked for when the older ones are no longer held."""
     data: Base64Bytes
+    """The bytes, in Base64."""
     last: bool
     """No further piece follows."""
 
@@ -103,26 +113,35 @@ class ConsoleAck(Payload):
     refused: Annotated[int, Field(ge=0)] = 0
     """Octets of the stream that were thrown away so far; `error` says why."""
     error: ShortText | None = None
+    """Why octets were refused, or why the request failed; null when all is well."""
 
 
 class ConsoleState(Payload):
     """The retained state of a node's console."""
 
     online: bool
+    """The port is open."""
     relay: ShortText | None = None
     """The service name of the relay: while `services/<relay>/availability` is offline, so is the console."""
     can_break: bool = False
+    """The port can send a break."""
     acks: bool = False
     """The relay answers positioned input with `ConsoleAck` (it does on MQTT 5)."""
     baud: int | None = None
+    """Bits per second, where that is known."""
     viewers: int = 0
+    """How many look."""
     writer: ShortText | None = None
     """Who may type, where only one may."""
     stream: ShortText
+    """The stream that the relay is producing."""
     offset: Annotated[int, Field(ge=0)]
     """Octets produced so far in `stream`."""
     dropped: Annotated[int, Field(ge=0)] = 0
     """Octets lost so far between port and bus, each loss also marked in the stream."""
     error: ShortText | None = None
+    """Why the port is not open."""
     at: Timestamp
+    """When the relay said so."""
     epoch: ShortText
+    """Of the relay's start."""
