@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import bmc_agent.__main__
+import bmc_agent.app
 import bmc_agent.driver
 import esp8266_agent.__main__
 import fake_gpiod
@@ -235,7 +235,7 @@ class BmcRig(Rig):
     """ipmi_sim, whose chassis is the PC."""
 
     kind = ServiceKind.BMC_AGENT
-    make = staticmethod(bmc_agent.__main__.make_driver)
+    make = staticmethod(bmc_agent.app.make_driver)
 
     def __init__(self, pc: PC, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         super().__init__(pc)

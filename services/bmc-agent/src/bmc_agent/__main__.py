@@ -1,31 +1,17 @@
-"""The console script `bmc-agent`."""
+"""The console script `bmc-agent`.
+
+Nothing is imported at the top: multiprocessing imports this module into each worker process once more, and all that the
+agent needs would cost 30 MB there.
+"""
 
 import sys
-
-from pypmi.agent.app import AgentApp
-from pypmi.config.fleet import NodeSettings
-from pypmi.config.hardware import BmcHardware
-from pypmi.contract import ServiceKind
-from pypmi.power.hardware import ManagedHardware
-from pypmi.process import run_service
-from pypmi.service import Service
-
-from bmc_agent.driver import BmcDriver
-from bmc_agent.process import worker_context
-
-
-def make_driver(settings: NodeSettings, service: Service) -> ManagedHardware:
-    """The driver for one node. Raises `ValueError` for hardware that this agent can't work."""
-    hardware = settings.hardware
-    if isinstance(hardware, BmcHardware):
-        return BmcDriver(hardware, settings.id, service.epoch, worker_context(), base=service.loaded.base)
-    raise ValueError(f"{settings.id}: bmc-agent does not work hardware type {hardware.type}")
 
 
 def main() -> None:
     """Run the agent until it is told to stop."""
-    description = "Agent for machines that have a BMC of their own (IPMI 2.0)."
-    sys.exit(run_service(ServiceKind.BMC_AGENT, description, lambda service: AgentApp(service, make_driver)))
+    from bmc_agent.app import run
+
+    sys.exit(run())
 
 
 if __name__ == "__main__":
