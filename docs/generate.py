@@ -160,7 +160,7 @@ class Describer:
     """Says what a field takes, from its JSON Schema."""
 
     def __init__(self, model: type[BaseModel], links: dict[str, str]) -> None:
-        self._schema = model.model_json_schema(mode="validation" if issubclass(model, Section) else "serialization")
+        self._schema = model.model_json_schema()
         self._links = links
 
     def fields(self) -> dict[str, dict[str, Any]]:
