@@ -7,7 +7,11 @@ GPIO libraries, OpenIPMI's ipmi_sim as the BMC. All of them move the same `pypmi
 import asyncio
 import errno
 import json
-from collections.abc import AsyncIterator, Callable
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -50,6 +54,25 @@ POWER = {
     "debounce": 0.1,
     "blink_dark": 0.2,
 }
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Mosquitto for the module; its URL."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    config = tmp_path_factory.mktemp("broker") / "mosquitto.conf"
+    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nuser root\n")
+    program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
+    process = subprocess.Popen([program, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while socket.socket().connect_ex(("127.0.0.1", port)) != 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    yield f"mqtt://127.0.0.1:{port}"
+    process.terminate()
+    process.wait()
 
 
 async def until(condition: Callable[[], Any], seconds: float = 40.0, what: str = "") -> None:
@@ -364,14 +387,13 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(kind: str, mqtt_url: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> AsyncIterator[Bench]:
-    """The agent of one kind at work on a PC that is off, known to be off."""
-    rig = RIGS[kind](PC(timings=TIMINGS), monkeypatch, folder)
+async def bench(rig: Rig, mqtt_url: str, folder: Path, **more: Any) -> AsyncIterator[Bench]:
+    """The rig's agent at work on a PC that is off, known to be off. `more` goes into the node's part of fleet.yaml."""
     async with AsyncExitStack() as stack:
         stack.push_async_callback(rig.stop)
         await rig.start()
         fleet = folder / "fleet.yaml"
-        node = {"id": NODE, "name": "Alike", "hardware": rig.hardware(), "power": POWER, "area": "Lab"}
+        node = {"id": NODE, "name": "Alike", "hardware": rig.hardware(), "power": POWER, "area": "Lab", **more}
         # a prefix of each test's own, for the broker keeps what was said in the last one
         mqtt = {"url": mqtt_url, "prefix": f"t{new_id()}"}
         fleet.write_text(yaml.safe_dump({"mqtt": mqtt, "nodes": [node]}))

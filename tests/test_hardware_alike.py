@@ -4,42 +4,22 @@ Each test runs once for each kind, over a real broker and the kind's real agent;
 """
 
 import asyncio
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from alike import RIGS, Bench, bench, until
-from pypmi_simulator import SoftOff
+from alike import RIGS, TIMINGS, Bench, bench, broker, until
+from pypmi_simulator import PC, SoftOff
 
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Mosquitto for the module; its URL."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    config = tmp_path_factory.mktemp("broker") / "mosquitto.conf"
-    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nuser root\n")
-    program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
-    process = subprocess.Popen([program, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 30
-    while socket.socket().connect_ex(("127.0.0.1", port)) != 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    yield f"mqtt://127.0.0.1:{port}"
-    process.terminate()
-    process.wait()
+__all__ = ["broker"]  # a fixture
 
 
 @pytest.fixture(params=list(RIGS))
 async def node(
     request: pytest.FixtureRequest, broker: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> AsyncIterator[Bench]:
-    async with bench(request.param, broker, monkeypatch, tmp_path) as running:
+    rig = RIGS[request.param](PC(timings=TIMINGS), monkeypatch, tmp_path)
+    async with bench(rig, broker, tmp_path) as running:
         yield running
 
 
