@@ -45,11 +45,11 @@ Watch = Callable[[CommandLink, float], Awaitable[None]]
 
 
 class LapsedError(Exception):
-    """The press ended before its time. `again`: it may have begun a second time."""
+    """The press ended before its time. `whole`: it was one, and lasted a pulse at least; else it may have been two."""
 
-    def __init__(self, reason: str, *, again: bool) -> None:
+    def __init__(self, reason: str, *, whole: bool) -> None:
         super().__init__(reason)
-        self.again = again
+        self.whole = whole
 
 
 class Train:
@@ -92,8 +92,8 @@ class Train:
         """
         try:
             await self._prolong(link, watch)
-        except (LinkError, ReplyError) as error:
-            raise LapsedError(str(error), again=False) from None
+        except (LinkError, ReplyError) as error:  # perhaps the board has restarted, in the middle of a pulse
+            raise LapsedError(str(error), whole=False) from None
         finally:
             await self._let_go(link)
         await self.wait_open()
@@ -109,14 +109,14 @@ class Train:
             # the reply of a trigger that acts in time is here at the latest then
             left = runs_until + link.round_trip - now
             if left <= link.round_trip + GUARD:
-                raise LapsedError("the board or this host was too slow to prolong the pulse", again=False)
+                raise LapsedError("the board or this host was too slow to prolong the pulse", whole=True)
             try:
                 await link.ask(self._on, timeout=left, send_by=now + GUARD)
             except (LinkError, ReplyError) as error:
                 if isinstance(error, LinkError) and not error.sent:
-                    raise LapsedError(str(error), again=False) from None
+                    raise LapsedError(str(error), whole=True) from None
                 self.open_by = self._loop.time() + self._pulse + OPEN_SLACK
-                raise LapsedError(f"a trigger was not confirmed in time: {error}", again=True) from None
+                raise LapsedError(f"a trigger was not confirmed in time: {error}", whole=False) from None
             self.triggered(link.sent_at)
             now = self._loop.time()
             spare = self._last + self._pulse - GUARD - now
@@ -172,7 +172,7 @@ class TimedPress:
         except LapsedError as error:
             await train.wait_open()
             text = f"the button came up after {train.held:.1f} s instead of {seconds:g} s: {error}"
-            if error.again or seconds >= SHORT_PRESS:
+            if not error.whole or seconds >= SHORT_PRESS:
                 raise HardwareUnreachableError(text, acted=True) from None
             logger.warning("%s; as a short press it counts all the same", text)
 
