@@ -10,7 +10,7 @@ SOURCES := $(addsuffix /src,$(PACKAGES))
 IMAGE_REQUIREMENTS := build shared ipmi-gateway rpi-gpio-agent sol-relay bmc-agent
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test e2e e2e-docker lint format requirements clean
+.PHONY: help setup demo up test e2e e2e-docker lint docs record format requirements clean
 
 help:  ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 20
@@ -69,6 +69,13 @@ lint: $(VENV)/.installed-dev  ## ruff and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(SOURCES)
+
+docs: $(VENV)/.installed  ## make the generated parts of the docs and the diagrams anew
+	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/draw.py
+
+record: $(VENV)/.installed  ## record the README's terminal session anew (needs ipmitool, mosquitto-clients)
+	$(BIN)/python docs/record.py
 
 format: $(VENV)/.installed-dev  ## let ruff put the code in order
 	$(BIN)/ruff check --fix .
