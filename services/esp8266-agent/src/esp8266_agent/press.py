@@ -92,11 +92,12 @@ class Train:
         """
         try:
             await self._prolong(link, watch)
-        except (LinkError, ReplyError) as error:  # perhaps the board has restarted, in the middle of a pulse
+        except (LinkError, ReplyError) as error:
             raise LapsedError(str(error), whole=False) from None
         finally:
-            await self._let_go(link)
-        await self.wait_open()
+            confirmed = await self._let_go(link)
+        if not confirmed:  # perhaps the board has restarted in the middle of the pulse
+            raise LapsedError(f"letting go was not confirmed ({link.error})", whole=False)
 
     async def _prolong(self, link: CommandLink, watch: Watch) -> None:
         end = self.begun + self._seconds
@@ -114,7 +115,7 @@ class Train:
                 await link.ask(self._on, timeout=left, send_by=now + GUARD)
             except (LinkError, ReplyError) as error:
                 if isinstance(error, LinkError) and not error.sent:
-                    raise LapsedError(str(error), whole=True) from None
+                    raise LapsedError(str(error), whole=link.error is None) from None
                 self.open_by = self._loop.time() + self._pulse + OPEN_SLACK
                 raise LapsedError(f"a trigger was not confirmed in time: {error}", whole=False) from None
             self.triggered(link.sent_at)
@@ -129,11 +130,13 @@ class Train:
             async with asyncio.timeout(seconds):
                 await self._release.wait()
 
-    async def _let_go(self, link: CommandLink) -> None:
+    async def _let_go(self, link: CommandLink) -> bool:
         if link.error is None:
             with contextlib.suppress(LinkError, ReplyError):  # then the board's timer does it
                 await link.ask(self._off)
                 self.open_by = self._loop.time()
+                return True
+        return False
 
     async def wait_open(self) -> None:
         """Return when the contact is open."""
@@ -166,13 +169,13 @@ class TimedPress:
     async def hold(self, session: Session, seconds: float, release: asyncio.Event) -> None:
         """See `ButtonHardware.press`."""
         train = Train(self._relay, seconds, release, self._rng)
+        link = await self._first(session, train)
         try:
-            link = await self._first(session, train)
             await train.hold(link, self._watch)
         except LapsedError as error:
             await train.wait_open()
-            text = f"the button came up after {train.held:.1f} s instead of {seconds:g} s: {error}"
-            if not error.whole or seconds >= SHORT_PRESS:
+            text = f"the button was held for {train.held:.1f} s of {seconds:g} s, as far as is known: {error}"
+            if not error.whole or link.error is not None or seconds >= SHORT_PRESS:
                 raise HardwareUnreachableError(text, acted=True) from None
             logger.warning("%s; as a short press it counts all the same", text)
 
