@@ -86,7 +86,7 @@ def _head(title: str, width: int, height: int) -> str:
     )
 
 
-def _box(x: int, y: int, width: int, height: int, fill: str, stroke: str) -> str:
+def _box(x: int, y: int, width: int, height: int, fill: str, stroke: str) -> str:  # noqa: PLR0917
     return f"<rect x='{x}' y='{y}' width='{width}' height='{height}' rx='6' fill='{fill}' stroke='{stroke}'/>"
 
 
@@ -94,8 +94,8 @@ def _text(x: int, y: int, text: str, *, size: int = 14, weight: str = "400", col
           anchor: str = "middle") -> str:  # fmt: skip
     around = " stroke='#ffffff' stroke-width='4' paint-order='stroke'" if halo else ""
     return (
-        f"<text x='{x}' y='{y}' font-size='{size}' font-weight='{weight}' fill='{color}' text-anchor='{anchor}'{around}>"
-        f"{escape(text)}</text>"
+        f"<text x='{x}' y='{y}' font-size='{size}' font-weight='{weight}' fill='{color}' "
+        f"text-anchor='{anchor}'{around}>{escape(text)}</text>"
     )
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from urllib.parse import unquote
+from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
@@ -123,15 +124,13 @@ def test_every_page_is_in_the_index() -> None:
 
 
 def test_pictures_are_well_formed() -> None:
-    import xml.etree.ElementTree as ElementTree
-
     for picture in (ROOT / "docs").rglob("*.svg"):
-        root = ElementTree.fromstring(picture.read_text(encoding="utf-8"))
+        root = ET.fromstring(picture.read_text(encoding="utf-8"))
         assert root.tag.endswith("svg"), picture
         assert "viewBox" in root.attrib, f"{picture} can't be scaled"
 
 
-# -- examples ------------------------------------------------------------------------------------------------------------
+# -- examples ----------------------------------------------------------------------------------------------------------
 
 
 def examples(info: str) -> Iterator[object]:
@@ -158,7 +157,7 @@ def test_json_examples_are_json(text: str) -> None:
     json.loads(text)
 
 
-# -- what is generated ---------------------------------------------------------------------------------------------------
+# -- what is generated -------------------------------------------------------------------------------------------------
 
 
 def test_generated_parts_are_current() -> None:
@@ -203,7 +202,7 @@ def test_every_decision_is_in_their_index() -> None:
         assert f"({record.name})" in index, f"{record.name} has no line in docs/decisions/README.md"
 
 
-# -- commands ------------------------------------------------------------------------------------------------------------
+# -- commands ----------------------------------------------------------------------------------------------------------
 
 _PRELUDE = r"""
 set -euo pipefail
