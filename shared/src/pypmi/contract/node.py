@@ -158,8 +158,9 @@ class SensorInfo(Payload):
     unit: Annotated[str, StringConstraints(max_length=16)] = ""
     """As in `°C`."""
     minimum: float | None = None
+    """The least that can be read, for scaling; guessed from `kind` when absent."""
     maximum: float | None = None
-    """The range that can be read, for scaling; guessed from `kind` when absent."""
+    """The most that can be read."""
     thresholds: Thresholds = Thresholds()
     """Limits that are watched."""
 
