@@ -24,7 +24,7 @@ import pytest
 import yaml
 from pypmi.config.load import parse_fleet
 from pypmi.contract import TopicKind, Topics
-from stack import Demo
+from stack import Demo, free_tcp_port, free_udp_base, until
 
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "docs"))
@@ -360,3 +360,63 @@ def test_commands_work(page: Path, demo: Demo, tmp_path: Path) -> None:
 def test_make_demo_is_pypmi_demo() -> None:
     assert "$(BIN)/pypmi demo $(ARGS)" in (ROOT / "Makefile").read_text(encoding="utf-8")
     assert shutil.which("make")
+
+
+@pytest.mark.timeout(200)
+def test_quick_start_on_a_blank_board(tmp_path: Path) -> None:
+    """Every step of the quick start, in its order, on a board as it comes from the flashing adapter."""
+    page = ROOT / "docs/quickstart.md"
+    ready = tmp_path / "boards.json"
+    simulator = subprocess.Popen(
+        [sys.executable, "-m", "pypmi_simulator", "--boards", "1", "--blank", "--no-udp", "--ready-file", str(ready)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    running: list[subprocess.Popen[bytes]] = []
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    udp, mqtt = free_udp_base(1), free_tcp_port()
+    try:
+        until(ready.exists, 30, "simulator ready")
+        board = json.loads(ready.read_text())["boards"][0]["port"]
+
+        def here(text: str) -> str:
+            # the simulated board is on loopback, and its PC's LED on pin 2
+            text = text.replace("host: 192.0.2.11 ", f"host: 127.0.0.1\n      port: {board} ").replace(
+                "pin: 3", "pin: 2"
+            )
+            return text.replace("192.0.2.11", "127.0.0.1").replace("6230", str(udp)).replace("8883", str(mqtt))
+
+        steps = 0
+        for block in blocks(page):
+            if block.info == "yaml":
+                config = tmp_path / "fleet/fleet.yaml"
+                text = config.read_text()
+                text = here(text[: text.index("nodes:")] + block.text).replace("[::]:623", f"127.0.0.1:{udp}")
+                config.write_text(text)
+            if block.info == "sh":
+                done = subprocess.run(["bash", "-euc", here(block.text)], cwd=tmp_path, env=environment, check=False)
+                assert done.returncode == 0, block.text
+            if block.info != "console" or "make setup" in block.text:
+                continue
+            for command, expected in re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", here(block.text), re.MULTILINE):
+                steps += 1
+                if command.startswith("pypmi up"):
+                    running.append(subprocess.Popen(command.split(), cwd=tmp_path, env=environment))
+                    continue
+
+                def works(command: str = command, expected: str = expected) -> bool:
+                    said = subprocess.run(
+                        ["bash", "-c", command],
+                        cwd=tmp_path,
+                        env=environment,
+                        capture_output=True,
+                        text=True,
+                        check=False,
+                    )
+                    return said.returncode == 0 and matches(expected, said.stdout)
+
+                until(works, 40, command)
+        assert steps == 4
+    finally:
+        for process in [*running, simulator]:
+            process.send_signal(signal.SIGINT)
+            process.wait(20)
