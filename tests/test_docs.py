@@ -24,7 +24,7 @@ import pytest
 import yaml
 from pypmi.config.load import parse_fleet
 from pypmi.contract import TopicKind, Topics
-from stack import Demo, free_tcp_port, free_udp_base, until
+from stack import Demo, free_tcp_port, free_udp_base, run, until
 
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "docs"))
@@ -420,3 +420,58 @@ def test_quick_start_on_a_blank_board(tmp_path: Path) -> None:
         for process in [*running, simulator]:
             process.send_signal(signal.SIGINT)
             process.wait(20)
+
+
+def test_site_bridge_passes_commands_and_keeps_none(tmp_path: Path) -> None:
+    """The bridge of docs/scaling.md on two real brokers: it carries commands and state, and delivers nothing late."""
+    (block,) = (block for block in blocks(ROOT / "docs/scaling.md") if block.info == "ini")
+    central_port, site_port = free_tcp_port(), free_tcp_port()
+    lines = block.text.replace("central.example.net:8883", f"127.0.0.1:{central_port}").splitlines()
+    bridge = "\n".join(line for line in lines if not line.startswith(("bridge_cafile", "remote_")))
+    listener = "listener {} 127.0.0.1\nallow_anonymous true\nlog_type all\nlog_dest stderr\n"
+    (tmp_path / "central.conf").write_text(listener.format(central_port))
+    (tmp_path / "site.conf").write_text(listener.format(site_port) + bridge + "\n")
+    running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(name: str) -> None:
+        with (tmp_path / f"{name}.log").open("wb") as log:
+            running[name] = subprocess.Popen(["mosquitto", "-c", str(tmp_path / f"{name}.conf")], stderr=log)
+
+    def stop(name: str) -> None:
+        running[name].terminate()
+        running.pop(name).wait(10)
+
+    def joined(value: str) -> bool:
+        topic = "$SYS/broker/connection/+/state"
+        seen = run("mosquitto_sub", "-p", str(central_port), "-t", topic, "-C", "1", "-W", "2")
+        return seen.out.strip() == value
+
+    try:
+        start("central")
+        start("site")
+        until(lambda: joined("1"), 30, "bridge up")
+        agent = subprocess.Popen(
+            ["mosquitto_sub", "-p", str(site_port), "-t", "nodes/+/power/set", "-q", "0"],
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        running["agent"] = agent  # type: ignore[assignment]
+        time.sleep(1)
+        publish = ("mosquitto_pub", "-q", "1", "-t")
+        assert run(*publish, "nodes/a/power/set", "-p", str(central_port), "-m", "on").code == 0
+        assert agent.stdout is not None
+        assert agent.stdout.readline() == "on\n"
+        assert run(*publish, "nodes/a/state", "-p", str(site_port), "-r", "-m", "{}").code == 0
+        seen = run("mosquitto_sub", "-p", str(central_port), "-t", "nodes/a/state", "-C", "1", "-W", "5")
+        assert seen.out == "{}\n"
+        assert "'nodes/a/power/set'" in (tmp_path / "site.log").read_text()
+        stop("site")
+        until(lambda: joined("0"), 30, "bridge down")
+        assert run(*publish, "nodes/a/power/set", "-p", str(central_port), "-m", "late").code == 0
+        stop("agent")
+        start("site")
+        until(lambda: joined("1"), 60, "bridge up again")
+        time.sleep(2)
+        assert "nodes/a/power/set'" not in (tmp_path / "site.log").read_text()
+    finally:
+        for name in list(running):
+            stop(name)
