@@ -65,7 +65,7 @@ defaults:
 
 nodes:
   # One entry for each machine: the number behind `ipmitool -t`, and the relay board on its power button.
-  # Many alike: id: node[1-40], address: "{{n}}", hardware: {{host: "relay-{{n}}.lan"}}
+  # Many alike: id: node[1-30], address: "{{n}}", hardware: {{host: "relay-{{n}}.lan"}}
   - id: node1
     address: 1
     hardware:
