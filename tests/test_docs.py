@@ -475,3 +475,13 @@ def test_site_bridge_passes_commands_and_keeps_none(tmp_path: Path) -> None:
     finally:
         for name in list(running):
             stop(name)
+
+
+def test_node_red_flow_keeps_to_the_contract() -> None:
+    flow = json.loads((ROOT / "docs/integrations/node-red.json").read_text(encoding="utf-8"))
+    topics = [node for node in flow if node["type"] in {"mqtt in", "mqtt out"}]
+    for node in topics:
+        assert Topics().parse(node["topic"].replace("+", "x"))
+    assert [node["retain"] for node in topics if node["type"] == "mqtt out"] == ["false"]
+    names = {node["id"] for node in flow}
+    assert all(target in names for node in flow for wire in node.get("wires", ()) for target in wire)
