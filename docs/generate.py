@@ -293,7 +293,17 @@ def _first_paragraph(model: type) -> str:
     return _one_line(inspect.cleandoc(model.__doc__ or "").replace("``", "`"))
 
 
+def decisions_part() -> str:
+    """The list of decision records, by their titles."""
+    rows = []
+    for record in sorted((DOCS / "decisions").glob("0*.md")):
+        number, _, title = record.read_text(encoding="utf-8").splitlines()[0].lstrip("# ").partition(" ")
+        rows.append(f"| [{number}]({record.name}) | {_cell(title)} |")
+    return "\n".join(["", "| | |", "|---|---|", *rows])
+
+
 PARTS: dict[str, Callable[[], str]] = {
+    "decisions": decisions_part,
     "settings": settings_part,
     "payloads": payloads_part,
     "words": words_part,
