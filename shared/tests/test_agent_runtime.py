@@ -324,6 +324,23 @@ async def test_nodes_come_and_go_without_touching_the_others(settings, tmp_path)
         assert runtime.nodes == ("n1",)
 
 
+async def test_states_are_numbered_on_when_a_node_is_replaced(settings, tmp_path):
+    """Readers ignore what has a lower number in the same epoch: a reload must not start again at 1."""
+    board = Board(Pc())
+    async with person(settings) as someone, agent(settings, tmp_path, None) as runtime:
+
+        def states() -> list[dict[str, Any]]:
+            return [value for kind, value in someone.heard if kind == "state"]
+
+        for version in range(4):
+            before = len(states())
+            await runtime.apply({"n1": version}, lambda node: AgentNode(node, board, QUICK))
+            await until(lambda before=before: [state for state in states()[before:] if state["power"] == "off"])
+        numbers = [state["seq"] for state in states()]
+        assert len({state["epoch"] for state in states()}) == 1
+        assert numbers == sorted(set(numbers))
+
+
 async def test_a_node_that_has_moved_to_another_agent_is_left_alone(settings, tmp_path):
     async with person(settings) as someone, agent(settings, tmp_path, Board(Pc())) as runtime:
         await until(lambda: someone.kept.get("nodes/n1/info") and someone.kept.get("nodes/n1/state"))

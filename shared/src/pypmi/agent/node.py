@@ -126,7 +126,7 @@ class NodeRunner:
         self._publisher = publisher
         self._loop = asyncio.get_running_loop()
         memory = journal.memory(node.id)
-        self._record = PowerRecord(memory, publisher.epoch, self._loop.time)
+        self._record = PowerRecord(memory, publisher.epoch, publisher.state_numbers, self._loop.time)
         managed = isinstance(node.hardware, ManagedHardware)
         tracker = StatusTracker(node.power, steady=managed, last_known=memory.power)
         self._monitor = PowerMonitor(tracker, self._on_change)

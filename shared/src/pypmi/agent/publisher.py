@@ -1,5 +1,6 @@
 """All that an agent says of one node, and who in the agent's own process listens to it."""
 
+import itertools
 import logging
 import time
 from collections import deque
@@ -156,6 +157,8 @@ class Publisher:
         self._observers = observers
         self.node = node
         self.epoch = epoch
+        self.state_numbers = itertools.count(1)
+        """Go on when the node is replaced: within an epoch readers ignore a lower number."""
         self._sensor_topics: set[str] = set()
         self._events = RateLimit(rate=2, burst=50)
 

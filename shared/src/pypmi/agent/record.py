@@ -1,6 +1,6 @@
 """The account of a node's power: what `state` says, and what is remembered over a restart."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -33,13 +33,14 @@ class PowerRecord:
     Args:
         memory: from before the restart.
         epoch: of this start.
+        numbers: of the states to come. They rise throughout the epoch, over a reload too: readers ignore lower ones.
         clock: monotonic seconds.
     """
 
-    def __init__(self, memory: NodeMemory, epoch: str, clock: Callable[[], float]) -> None:
+    def __init__(self, memory: NodeMemory, epoch: str, numbers: Iterator[int], clock: Callable[[], float]) -> None:
         self._epoch = epoch
+        self._numbers = numbers
         self._clock = clock
-        self._seq = 0
         self.power = PowerState.UNKNOWN
         self._known = memory.power
         self._since = memory.since
@@ -123,7 +124,6 @@ class PowerRecord:
     def state(self) -> NodeState:
         """What to publish; each has the next number."""
         self._count_on()
-        self._seq += 1
         return NodeState(
             power=self.power,
             target=self._target,
@@ -136,7 +136,7 @@ class PowerRecord:
             on_seconds=int(self._on_seconds),
             at=utc_now(),
             epoch=self._epoch,
-            seq=self._seq,
+            seq=next(self._numbers),
         )
 
     def memory(self) -> NodeMemory:
