@@ -1,6 +1,7 @@
 """A real shell on a serial port, through relay, broker and gateway, to ipmitool on a terminal."""
 
 import hashlib
+import itertools
 import os
 import pty
 import random
@@ -23,6 +24,7 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]
 KIB = 1024
+NUMBERS = itertools.count(1)
 
 
 class Chain:
@@ -149,8 +151,10 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
 @pytest.fixture
 def console(chain: Chain) -> Iterator[Console]:
     opened = Console(chain)
-    opened.type(b"\x15stty sane rows 24 cols 80; export TERM=vt100; echo ready-$((1+1))\r")
-    opened.expect(b"ready-2")
+    # a number of its own, and the prompt after it: the scrollback shows what earlier tests were answered
+    number = next(NUMBERS)
+    opened.type(b"\x15stty sane rows 24 cols 80; export TERM=vt100; echo ready-$((%d+1000))\r" % number)
+    opened.expect(rb"ready-%d.*?\$" % (number + 1000))
     yield opened
     opened.close()
 
