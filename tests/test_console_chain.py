@@ -179,6 +179,16 @@ def test_full_screen_editor(console: Console, tmp_path: Path):
     until(lambda: file.exists() and file.read_text() == "hello from vi\n", what="the saved file")
 
 
+@pytest.mark.skipif(not have("htop"), reason="needs htop")
+def test_full_screen_monitor(console: Console):
+    console.type(b"htop\r")
+    console.expect(rb"Load average.*F10.*Quit")
+    console.type(b"q")
+    console.expect(rb"\$$")
+    console.type(b"echo and-$((4))-back\r")
+    console.expect(b"and-4-back")
+
+
 def test_paste_goes_through_whole(console: Console):
     data = blob(256 * KIB)
     console.type(b"stty raw -echo; echo go; head -c %d | sha256sum; stty sane\r" % len(data))
