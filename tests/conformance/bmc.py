@@ -31,7 +31,9 @@ CAPABILITIES = {
     "bridging": "targets behind the BMC",
     "direct": "the BMC itself is under test, not a target",
     "dual": "dual bridging",
+    "other": "a second target on the same channel",
     "far": "a target on another channel",
+    "odd": "a target with an odd address",
     "power": "a machine that may be switched at will",
     "presses": "a simulated machine that counts presses of its button",
     "identify": "an identify light",
@@ -86,8 +88,10 @@ class Bmc:
     """Another target: (channel, address)."""
     far: tuple[int, int] | None = None
     """A target on another channel than `channel`."""
-    odd: int | None = None
-    """A target with an odd address, on the same channel."""
+    odd: tuple[int, int] | None = None
+    """A target with an odd address: (channel, address)."""
+    absent: tuple[int, int] = (0, 0x7E)
+    """Where no target is."""
     port623: str = ""
     """An address at which it is also served on port 623."""
     idle: float = 60.0

@@ -1,9 +1,9 @@
 """All cases, in the order of the report."""
 
-from . import discovery, handshake, packets, sessions
+from . import boot, bridging, chassis, controller, discovery, handshake, packets, repositories, sessions, sol, tools
 from .case import CASES, Case, Group
 
-MODULES = (discovery, handshake, packets, sessions)
+MODULES = (discovery, handshake, packets, sessions, chassis, boot, controller, repositories, bridging, sol, tools)
 
 
 def all_cases() -> list[Case]:

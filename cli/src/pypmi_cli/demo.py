@@ -33,6 +33,8 @@ USER = "admin"
 PASSWORD = "changeme"  # noqa: S105 - the demo's own, on loopback; refused elsewhere
 HOST = "127.0.0.1"
 READY_SECONDS = 60.0
+NMI_PIN = 12
+"""GPIO of the boards' second relay, which is on the NMI button."""
 MAX_BRIDGED = 254
 """Targets on one channel."""
 
@@ -191,6 +193,7 @@ def write_fleet(layout: _Layout) -> None:
                     "type": "esp8266",
                     "host": HOST,
                     "port": layout.board_port + 2 * (number - 1),
+                    "nmi_relay": {"pin": NMI_PIN},
                 },
                 # the board's bridge is on its port 23 as on a real one; here the simulator listens for it elsewhere
                 "console": {"type": "esp8266", "port": layout.board_port + 2 * (number - 1) + 1},
@@ -225,8 +228,9 @@ def make_programs(layout: _Layout, broker: Program) -> tuple[Program, ...]:
         return Program(name, command, log=layout.folder / f"{name}.log")
 
     simulator = service_command(
-        "pypmi_simulator", "--boards", str(layout.nodes), "--base-port", str(layout.board_port), "--no-udp"
-    )
+        "pypmi_simulator", "--boards", str(layout.nodes), "--base-port", str(layout.board_port), "--no-udp",
+        "--nmi-pin", str(NMI_PIN),
+    )  # fmt: skip
     return (
         broker,
         Program("simulator", simulator, log=layout.folder / "simulator.log"),

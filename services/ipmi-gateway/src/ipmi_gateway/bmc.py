@@ -6,13 +6,25 @@ at (channel, address), or at 20h on a port of the node's own. Views of one contr
 
 import asyncio
 import logging
+import math
 import time
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from pypmi.contract import BootDevice, Event, EventType, FruFields, PowerAction, PowerState, SensorInfo
+from pypmi.contract import (
+    BootDevice,
+    Event,
+    EventType,
+    FruFields,
+    IdentifyState,
+    NodeInfo,
+    NodeState,
+    PowerAction,
+    PowerState,
+    SensorInfo,
+)
 
 from ipmi_gateway.codes import BMC_ADDRESS
 from ipmi_gateway.controller import event_records, sdr_records
@@ -132,7 +144,11 @@ class Controller:
         self.sensors_changed_at = int(fleet.wall())
         """When the set of sensors became what it is: seconds since 1970."""
         self._seen_power: PowerState | None = None
+        self._seen_state: NodeState | None = None
+        self.last_status: tuple[NodeState, NodeInfo | None, int, bytes] | None = None
+        """Chassis status as it was answered last, and what it was made of (see `commands/chassis.py`)."""
         self._watchdog_acted_at = float("-inf")
+        self._marked_until: float | None = None
         self._event_ids: deque[str] = deque(maxlen=_REMEMBERED_EVENTS)
         self.arm()
 
@@ -230,7 +246,8 @@ class Controller:
         if target is None:
             return
         state = target.state
-        if state is not None and state.power is not PowerState.UNKNOWN:
+        if state is not None and state is not self._seen_state and state.power is not PowerState.UNKNOWN:
+            self._seen_state = state
             before, self._seen_power = self._seen_power, state.power
             if before is PowerState.OFF and state.power is PowerState.ON:
                 self._started(state.cause, now)
@@ -254,6 +271,21 @@ class Controller:
     def _stopped(self) -> None:
         self.acpi_state = None
         self.watchdog.stop()
+
+    # --- the mark of a machine without an identify light
+
+    def mark(self, seconds: float | None, now: float) -> None:
+        """Mark the machine for so long; None: until told otherwise; 0: not any more."""
+        self._marked_until = math.inf if seconds is None else now + seconds if seconds else None
+
+    def mark_state(self, now: float) -> IdentifyState:
+        """Whether it is marked."""
+        if self._marked_until is None:
+            return IdentifyState.OFF
+        if now >= self._marked_until:
+            self._marked_until = None
+            return IdentifyState.OFF
+        return IdentifyState.ON if self._marked_until == math.inf else IdentifyState.TIMED
 
     def reset(self) -> None:
         """A cold or warm reset of the controller: what is volatile starts anew; the machine is not touched."""

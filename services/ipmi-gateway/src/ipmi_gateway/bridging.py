@@ -6,6 +6,7 @@ that all clients take: an answer nested into the Send Message response is not re
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from ipmi_gateway.codes import BMC_ADDRESS, Code, NetFn, Privilege
@@ -21,6 +22,9 @@ MAX_DEPTH: Final = 2
 """Single and dual bridging."""
 _TRACK_REQUEST: Final = 0x40
 _CHANNEL_MASK: Final = 0x0F
+_APP: Final = int(NetFn.APP)
+_OK: Final = int(Code.OK)
+_USER: Final = int(Privilege.USER)
 
 
 @dataclass(slots=True)
@@ -41,28 +45,26 @@ def resolve(
     """Follow a Send Message request to its end, or return the answers that refuse it."""
     answers: tuple[bytes, ...] = ()
     for _ in range(MAX_DEPTH):
-        inner = _unwrap(message, privilege)
+        inner = _unwrap(message.data) if privilege >= _USER else Code.INSUFFICIENT_PRIVILEGE
         if isinstance(inner, Code):
             return (*answers, ipmb.pack_response(message, inner))
         channel = message.data[0] & _CHANNEL_MASK
         bmc = _find(listener, directory, channel, inner.rs_address)
         if bmc is None:
             return (*answers, ipmb.pack_response(message, Code.DESTINATION_UNAVAILABLE))
-        last = inner.command != SEND_MESSAGE or inner.netfn != NetFn.APP
+        last = inner.command != SEND_MESSAGE or inner.netfn != _APP
         if last and not user.may_reach(bmc.node_id):
             return (*answers, ipmb.pack_response(message, Code.INSUFFICIENT_PRIVILEGE))
-        answers = (*answers, ipmb.pack_response(message, Code.OK))
+        answers = (*answers, ipmb.pack_response(message, _OK))
         if last:
             return Route(answers, inner, bmc, channel)
         message = inner
     return (*answers, ipmb.pack_response(message, Code.INVALID_FIELD))
 
 
-def _unwrap(message: ipmb.Message, privilege: Privilege) -> ipmb.Message | Code:
-    """The message inside a Send Message request, or why it is refused."""
-    data = message.data
-    if privilege < Privilege.USER:
-        return Code.INSUFFICIENT_PRIVILEGE
+@lru_cache(ipmb.REMEMBERED)
+def _unwrap(data: bytes) -> ipmb.Message | Code:
+    """The message inside the data of a Send Message request, or why it is refused."""
     if len(data) < 1 + ipmb.MINIMUM_LENGTH:
         return Code.DATA_LENGTH_INVALID
     if data[0] & ~_CHANNEL_MASK != _TRACK_REQUEST:

@@ -5,13 +5,16 @@ transports cost five times as much for each packet.
 """
 
 import asyncio
+import errno
 import logging
 import socket
 import struct
+import sys
 from typing import Final
 
 from ipmi_gateway.directory import Listener
 from ipmi_gateway.engine import Engine, Work
+from ipmi_gateway.sessions.session import Peer
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +33,9 @@ _PKTINFO_V6: Final = struct.Struct("=16si")
 _ANCILLARY_SIZE: Final = socket.CMSG_SPACE(_PKTINFO_V6.size)
 _LINK_LOCAL: Final = b"\xfe\x80"
 _Ancillary = list[tuple[int, int, bytes]]
+_UDP_SEGMENT: Final = 103
+"""Linux's number (udp(7)); Python has no name for it."""
+_SEGMENT: Final = struct.Struct("=H")
 
 
 class _RoutedPeer(tuple[str, int]):  # noqa: SLOT001 - a tuple can have no slots with something in them
@@ -94,6 +100,8 @@ class Server:
         self._tasks: asyncio.TaskGroup | None = None
         self._flush_handle: asyncio.Handle | None = None
         self._timer_handle: asyncio.TimerHandle | None = None
+        self._segments = sys.platform == "linux"
+        """Whether the kernel takes two datagrams in one call; switched off when it says no."""
 
     def listen(self, listener: Listener, host: str, port: int, *, reuse_port: bool = False) -> int:
         """Bind a listener's socket; returns its port (port 0 lets the system choose). Raises OSError.
@@ -196,17 +204,52 @@ class Server:
             self._timer_handle = self._loop.call_at(due, self._timer_due)
 
     def _send_output(self) -> None:
-        for datagram, peer, listener in self.engine.take_output():
-            sock = self._sockets.get(listener)
-            if sock is None:
-                continue
-            try:
-                if isinstance(peer, _RoutedPeer):
-                    sock.sendmsg((datagram,), peer.source, 0, peer)
-                else:
-                    sock.sendto(datagram, peer)
-            except OSError as error:  # full buffer, no route: clients send again
-                log.debug("sending on %s to %s: %s", listener.name, peer, error)
+        output = self.engine.take_output()
+        count, index = len(output), 0
+        while index < count:
+            datagram, peer, listener = output[index]
+            index += 1
+            if index < count and self._segments:  # the next is often the second answer to the same bridged request
+                second, second_peer, second_listener = output[index]
+                alike = second_peer is peer and second_listener is listener and len(second) == len(datagram)
+                if alike and self._send_two(datagram, second, peer, listener):
+                    index += 1
+                    continue
+            self._send(datagram, peer, listener)
+
+    def _send(self, datagram: bytes, peer: Peer, listener: Listener) -> None:
+        sock = self._sockets.get(listener)
+        if sock is None:
+            return
+        try:
+            if type(peer) is _RoutedPeer:
+                sock.sendmsg((datagram,), peer.source, 0, peer)
+            else:
+                sock.sendto(datagram, peer)
+        except OSError as error:  # full buffer, no route: clients send again
+            log.debug("sending on %s to %s: %s", listener.name, peer, error)
+
+    def _send_two(self, first: bytes, second: bytes, peer: Peer, listener: Listener) -> bool:
+        """Send two datagrams of one length in one call (UDP_SEGMENT, Linux 4.18): two calls cost half as much again.
+
+        False when nothing was sent: the network device can't do it, or the kernel does not know it.
+        """
+        sock = self._sockets.get(listener)
+        if sock is None:
+            return True
+        ancillary = [(socket.IPPROTO_UDP, _UDP_SEGMENT, _SEGMENT.pack(len(first)))]
+        if type(peer) is _RoutedPeer:
+            ancillary += peer.source
+        try:
+            sock.sendmsg((first, second), ancillary, 0, peer)
+        except BlockingIOError:
+            return True  # full buffer: clients send again
+        except OSError as error:
+            if error.errno in {errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.EMSGSIZE}:
+                log.info("sending two datagrams in one call does not work here (%s): they go one by one", error)
+                self._segments = False
+            return False
+        return True
 
     def _timer_due(self) -> None:
         self._timer_handle = None

@@ -83,6 +83,8 @@ class Bus:
         self._routes: dict[str, tuple[Handler, ...]] = {}
         self._retained: dict[str, tuple[bytes, int]] = {}
         self._to_clear: set[str] = set()
+        self.connected = False
+        """Whether subscriptions and retained topics are in place and messages can be sent."""
         self._up = asyncio.Event()
         self._on_up: list[Callable[[], Awaitable[None]]] = []
         self._on_down: list[Callable[[str], None]] = []
@@ -94,11 +96,6 @@ class Bus:
         """Why there is, or was last, no connection; for people."""
 
     # -- life ------------------------------------------------------------------------------------------------------
-
-    @property
-    def connected(self) -> bool:
-        """Whether subscriptions and retained topics are in place and messages can be sent."""
-        return self._up.is_set()
 
     @property
     def pending(self) -> int:
@@ -159,13 +156,13 @@ class Bus:
                 self.reconnects += 1
             logger.info("connected to the broker at %s:%d", self.settings.host, self.settings.port)
             self.last_error = self._reported = ""
-            self._up.set()
+            self._set_up(True)
             for callback in self._on_up:
                 await callback()
             await link.closed
         except asyncio.CancelledError:
             self._link = None
-            self._up.clear()
+            self._set_up(False)
             await link.close()
             raise
         finally:
@@ -201,9 +198,16 @@ class Bus:
             properties=(), want_receipt=False,
         )  # fmt: skip
 
+    def _set_up(self, up: bool) -> None:
+        self.connected = up
+        if up:
+            self._up.set()
+        else:
+            self._up.clear()
+
     def _report_down(self, reason: str) -> None:
-        was_up = self._up.is_set()
-        self._up.clear()
+        was_up = self.connected
+        self._set_up(False)
         self.last_error = reason
         now = asyncio.get_running_loop().time()
         # one line for each new reason, then one a minute: a broker that is down all night must not fill the disk

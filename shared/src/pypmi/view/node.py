@@ -84,11 +84,12 @@ class ServiceView:
 class NodeView:
     """One node, with its agent's availability. Readers never block and never raise."""
 
-    __slots__ = ("_boot", "_console", "_info", "_online", "_sensors", "_services", "_state", "id")
+    __slots__ = ("_agent", "_boot", "_console", "_info", "_online", "_sensors", "_services", "_state", "id")
 
     def __init__(self, node_id: str, services: dict[str, ServiceView]) -> None:
         self.id = node_id
         self._services = services
+        self._agent: ServiceView | None = None
         self._online = False
         self._state: _Lazy[NodeState] = _Lazy(NodeState)
         self._info: _Lazy[NodeInfo] = _Lazy(NodeInfo)
@@ -99,7 +100,7 @@ class NodeView:
     @property
     def available(self) -> bool:
         """Its own availability and its agent's are both online."""
-        return self._online and self.agent_available
+        return self._online and self.agent_available  # each status that the gateway answers asks this
 
     @property
     def node_available(self) -> bool:
@@ -109,8 +110,7 @@ class NodeView:
     @property
     def agent_available(self) -> bool:
         """Its agent is there."""
-        info = self.info
-        agent = self._services.get(info.agent) if info else None
+        agent = self._agent or self._find_agent()
         return agent is not None and agent.available
 
     @property
@@ -137,6 +137,12 @@ class NodeView:
     def sensors(self) -> dict[str, float]:
         """The last reading of each sensor."""
         return self._sensors
+
+    def _find_agent(self) -> ServiceView | None:
+        """Look the agent's view up; it is kept until `info` may name another one (views of services stay)."""
+        info = self.info
+        self._agent = self._services.get(info.agent) if info else None
+        return self._agent
 
     def put_availability(self, raw: bytes) -> bool:
         """Take in a payload; returns whether it changed anything."""
@@ -172,14 +178,14 @@ class NodeView:
         return True
 
     def _agent_epoch(self) -> str | None:
-        info = self.info
-        agent = self._services.get(info.agent) if info else None
+        agent = self._agent or self._find_agent()
         service = agent.info if agent else None
         return service.epoch if service else None
 
     def put_info(self, raw: bytes) -> None:
         """Take in a payload."""
         self._info.put(raw)
+        self._agent = None
 
     def put_boot(self, raw: bytes) -> None:
         """Take in a payload."""

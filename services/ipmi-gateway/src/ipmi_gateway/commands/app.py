@@ -2,12 +2,14 @@
 
 from collections.abc import Awaitable
 from enum import IntEnum
+from functools import lru_cache
 
 from pypmi.contract import PowerState
 
 from ipmi_gateway.codes import Code, NetFn, Privilege
 from ipmi_gateway.commands.actions import carried_out, origin_of, refreshed
 from ipmi_gateway.commands.registry import CompletionError, Registry, Request
+from ipmi_gateway.controller.facts import Identity
 from ipmi_gateway.targets.base import ResettableTarget
 
 registry = Registry()
@@ -52,7 +54,11 @@ _GLOBAL_ENABLES = 0x0F
 def get_device_id(request: Request) -> bytes:
     """Get Device ID (section 20.1). The auxiliary firmware revision holds the patch level."""
     controller = request.bmc.controller
-    identity = controller.fleet.identity
+    return _device_id(controller.fleet.identity, controller.support)
+
+
+@lru_cache(16)
+def _device_id(identity: Identity, support: int) -> bytes:
     numbers = [int(part) if part.isdigit() else 0 for part in (*identity.firmware.split("."), "0", "0")]
     major, minor, patch = min(numbers[0], 0x7F), min(numbers[1], 99), min(numbers[2], 255)
     return (
@@ -63,7 +69,7 @@ def get_device_id(request: Request) -> bytes:
                 major,
                 minor // 10 << 4 | minor % 10,
                 _IPMI_VERSION,
-                controller.support,
+                support,
             )
         )
         + identity.manufacturer.to_bytes(3, "little")

@@ -3,12 +3,13 @@
 from collections.abc import Awaitable
 from enum import IntEnum
 
-from pypmi.contract import Capability, IdentifyState, NodeState, PowerAction, PowerState
+from pypmi.contract import Capability, IdentifyState, NodeInfo, NodeState, PowerAction, PowerState
 
 from ipmi_gateway.codes import LAN_CHANNEL, Code, NetFn, Privilege
 from ipmi_gateway.commands.actions import carried_out, origin_of, refreshed, target_of
 from ipmi_gateway.commands.registry import CompletionError, Registry, Request
 from ipmi_gateway.controller.facts import RestartCause
+from ipmi_gateway.targets.base import TargetUnsupportedError
 
 registry = Registry()
 
@@ -50,9 +51,8 @@ def _capabilities(request: Request) -> frozenset[Capability]:
 
 def sensed(request: Request) -> NodeState:
     """The state of a machine whose power is known: D3h while it is away, D5h where it cannot be told."""
-    target = target_of(request)
-    state = target.state
-    if not target.available or state is None:
+    state = target_of(request).state  # None, too, while the machine is not available
+    if state is None:
         raise CompletionError(Code.DESTINATION_UNAVAILABLE)
     if state.power is PowerState.UNKNOWN:
         raise CompletionError(Code.NOT_IN_PRESENT_STATE)
@@ -73,16 +73,28 @@ def get_status(request: Request) -> bytes:
     """Get Chassis Status (section 28.2). Never a guess: no answer but a code while the power is not known."""
     controller = request.bmc.controller
     controller.observe(request.now)
-    state = sensed(request)
-    power = restore_policy(request) << 5
+    state, info, policy = sensed(request), target_of(request).info, restore_policy(request)
+    last = controller.last_status
+    # State and info are immutable, and stay the same objects until the agent says something new: most answers are the
+    # last one (0.2 µs instead of 1.5).
+    mark = controller.mark_state(request.now)
+    if last is not None and last[0] is state and last[1] is info and last[2] == policy and mark is IdentifyState.OFF:
+        return last[3]
+    answer = _status(state, info, policy, mark)
+    if mark is IdentifyState.OFF:
+        controller.last_status = (state, info, policy, answer)
+    return answer
+
+
+def _status(state: NodeState, info: NodeInfo | None, policy: int, mark: IdentifyState) -> bytes:
+    power = policy << 5
     if state.power is PowerState.ON:
         power |= _POWER_ON
     if state.fault is not None:
         power |= _CONTROL_FAULT
     last_event = _BY_COMMAND if state.power is PowerState.ON and state.cause == "command" else 0
-    misc = 0
-    if Capability.IDENTIFY in _capabilities(request):
-        misc = _IDENTIFY_SUPPORTED | _IDENTIFY_STATES[state.identify] << 4
+    has_light = info is not None and Capability.IDENTIFY in info.capabilities
+    misc = _IDENTIFY_SUPPORTED | _IDENTIFY_STATES[state.identify if has_light else mark] << 4
     return bytes((power, last_event, misc, 0))
 
 
@@ -107,7 +119,18 @@ def identify(request: Request) -> Awaitable[bytes]:
             raise CompletionError(Code.INVALID_FIELD)
         if request.data[1] & 0x01:
             seconds = None
-    return carried_out(request, target_of(request).identify(seconds, origin_of(request)))
+    return carried_out(request, _light(request, seconds))
+
+
+async def _light(request: Request, seconds: int | None) -> None:
+    """Light the machine's light; one that has none is marked here, for those who look at the chassis status.
+
+    Clients take a BMC that knows no Chassis Identify for a broken one.
+    """
+    try:
+        await target_of(request).identify(seconds, origin_of(request))
+    except TargetUnsupportedError:
+        request.bmc.controller.mark(seconds, request.now)
 
 
 def restore_policy(request: Request) -> int:

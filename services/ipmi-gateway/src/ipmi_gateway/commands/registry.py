@@ -65,6 +65,20 @@ class Command:
     """It changes something: an audit line is written for it."""
 
 
+def call(command: Command | None, request: Request, privilege: Privilege) -> bytes | Awaitable[bytes]:
+    """Check existence, privilege and length, in that order, then call the handler.
+
+    Raises `CompletionError`: C1h, D4h or C7h, or what the handler says.
+    """
+    if command is None:
+        raise CompletionError(Code.INVALID_COMMAND)
+    if privilege < command.privilege:
+        raise CompletionError(Code.INSUFFICIENT_PRIVILEGE)
+    if not command.minimum <= len(request.data) <= command.maximum:
+        raise CompletionError(Code.DATA_LENGTH_INVALID)
+    return command.handler(request)
+
+
 class Registry:
     """The commands that are served; anything else is answered C1h."""
 
@@ -106,15 +120,5 @@ class Registry:
         return self._commands.get(netfn << 8 | number)
 
     def dispatch(self, request: Request, privilege: Privilege) -> bytes | Awaitable[bytes]:
-        """Check existence, privilege and length, in that order, then call the handler.
-
-        Raises `CompletionError`: C1h, D4h or C7h, or what the handler says.
-        """
-        command = self._commands.get(request.netfn << 8 | request.command)
-        if command is None:
-            raise CompletionError(Code.INVALID_COMMAND)
-        if privilege < command.privilege:
-            raise CompletionError(Code.INSUFFICIENT_PRIVILEGE)
-        if not command.minimum <= len(request.data) <= command.maximum:
-            raise CompletionError(Code.DATA_LENGTH_INVALID)
-        return command.handler(request)
+        """Find the row of a request, and `call` it. Raises `CompletionError`."""
+        return call(self.find(request.netfn, request.command), request, privilege)

@@ -24,7 +24,6 @@ _EXTENDED_DATA: Final = 0x80
 _RMCPPLUS_SUPPORTED: Final = 0x02
 _KG_IS_SET: Final = 0x20
 _NAMED_USERS: Final = 0x04
-_LEVEL_NOT_AVAILABLE: Final = 0x80
 _LEVEL_ABOVE_LIMIT: Final = 0x81
 _INVALID_SESSION_ID: Final = 0x87
 _INVALID_SESSION_HANDLE: Final = 0x88
@@ -85,10 +84,8 @@ class _Handlers:
             return bytes((session.privilege,))
         if not Privilege.USER <= level <= Privilege.OEM:
             raise CompletionError(Code.INVALID_FIELD)
-        if level > self._settings.channel_privilege_limit:
+        if level > session.ceiling:  # of the channel, of the user, and of what RAKP 1 asked for
             raise CompletionError(_LEVEL_ABOVE_LIMIT)
-        if level > session.ceiling:
-            raise CompletionError(_LEVEL_NOT_AVAILABLE)
         session.privilege = Privilege(level)
         return bytes((level,))
 
@@ -103,10 +100,10 @@ class _Handlers:
             session = self._manager.by_handle(request.data[4])
         else:
             raise CompletionError(_INVALID_SESSION_ID)
-        if session is not own and own.privilege < Privilege.ADMINISTRATOR:
-            raise CompletionError(Code.INSUFFICIENT_PRIVILEGE)
         if session is None:
             raise CompletionError(_INVALID_SESSION_ID if session_id else _INVALID_SESSION_HANDLE)
+        if session is not own and own.privilege < Privilege.ADMINISTRATOR:
+            raise CompletionError(Code.INSUFFICIENT_PRIVILEGE)
         reason = CloseReason.CLIENT if session is own else CloseReason.ADMINISTRATOR
         self._manager.close(session, reason, request.now)
         return b""

@@ -132,6 +132,7 @@ class BootOptions:
         self._locked = set(store.get(node, "boot.invalid") or b"")
         self._progress_until: float | None = None
         self._confirmed = False
+        self._held: BootIntent | None = None
         self._sent_at = float("-inf")
         self._deadline: float | None = None
         self._clear_at: float | None = None
@@ -205,8 +206,9 @@ class BootOptions:
 
     def observe(self, held: BootIntent | None, now: float) -> None:
         """Bring the flags into line with the intent that the agent says it holds (None: it has not said)."""
-        if held is None:
-            return
+        if held is None or (held is self._held and self._confirmed):
+            return  # nothing new; this comes with each request for the chassis status
+        self._held = held
         seen = Intent(held.device, held.persistent, held.efi)
         if seen.same_effect(intent_of(self.flags)):
             self._confirmed = True

@@ -1,9 +1,13 @@
 """IPMI messages in IPMB form, with their two checksums (section 13.8, table 13-8)."""
 
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 MINIMUM_LENGTH: Final = 7
 """Address, NetFn/LUN, checksum, address, sequence/LUN, command, checksum."""
+REMEMBERED: Final = 8192
+"""Messages whose octets and values are remembered. Clients that poll send the same few messages over and over (the
+sequence number has six bits), and looking one up costs 0.1 µs instead of 0.7. At some 500 octets each, 4 MB at most."""
 
 
 class Message(NamedTuple):
@@ -24,6 +28,7 @@ def checksum(octets: bytes) -> int:
     return -sum(octets) & 0xFF
 
 
+@lru_cache(REMEMBERED)
 def unpack(raw: bytes) -> Message | None:
     """Take a message apart; None when it is too short or a checksum is wrong."""
     if len(raw) < MINIMUM_LENGTH or (raw[0] + raw[1] + raw[2]) & 0xFF or sum(raw[3:]) & 0xFF:
@@ -38,6 +43,7 @@ def pack_request(message: Message) -> bytes:
     return b"%b%c%b%c" % (head, checksum(head), body, checksum(body))
 
 
+@lru_cache(REMEMBERED)
 def pack_response(request: Message, code: int, data: bytes = b"") -> bytes:
     """The octets of the response to a request: its addresses and LUNs exchanged, its sequence number kept."""
     rq_address = request.rq_address

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -12,7 +13,7 @@ from ipmi_gateway.sessions import rakp
 from ipmi_gateway.sessions.entropy import Entropy
 from ipmi_gateway.sessions.limits import LoginDelay, SourceLimiter, source_of
 from ipmi_gateway.sessions.session import Peer, Session, SessionHost
-from ipmi_gateway.sessions.suites import SessionCrypto, Suite
+from ipmi_gateway.sessions.suites import KEY_CONSTANT_LENGTH, SessionCrypto, Suite
 from ipmi_gateway.sessions.users import User, Users
 from ipmi_gateway.settings import GatewaySettings, SourceLimitSettings
 from ipmi_gateway.timers import TimerCallback
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from ipmi_gateway.directory import Listener
 
 _HANDLES: Final = 255
+_LAST_WORDS: Final = 256
+"""Sessions closed just now whose last answer is kept."""
 _FAILURE_REPORTS: Final = SourceLimitSettings(rate=1.0, burst=20.0, maximum=1024)
 """How many failed logins of one source are reported: a guesser must not fill the disk."""
 
@@ -74,6 +77,18 @@ class _HalfOpen:
         self.user: User | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LastWords:
+    """The end of a session that has closed itself."""
+
+    session: Session
+    key: bytes
+    """The Close Session message."""
+    messages: tuple[bytes, ...]
+    """Its answer."""
+    until: float
+
+
 def _retag(answer: bytes, tag: int) -> bytes:
     return bytes((tag,)) + answer[1:]
 
@@ -103,6 +118,7 @@ class SessionManager:
         self._delay = LoginDelay(settings.login_delay)
         self._reports = SourceLimiter(_FAILURE_REPORTS)
         self._last_handle = 0
+        self._last_words: OrderedDict[int, LastWords] = OrderedDict()
 
     # --- the handshake -----------------------------------------------------------------------------------------
 
@@ -249,6 +265,7 @@ class SessionManager:
             return rakp.pack_error(message.tag, Status.INSUFFICIENT_RESOURCES, half.console_id)
         key = handshake.integrity_key(user.password if self._kg is None else self._kg)
         self._last_handle = self._last_handle % _HANDLES + 1
+        suite, random16 = half.suite, self._entropy.block
         session = Session(
             self._host,
             session_id=handshake.session_id,
@@ -258,8 +275,13 @@ class SessionManager:
             ceiling=Privilege(handshake.role & 0x0F),
             peer=half.peer,
             listener=half.listener,
-            suite=half.suite.id,
-            crypto=SessionCrypto(half.suite, key, self._entropy.block),
+            suite=suite.id,
+            crypto=SessionCrypto(suite, key, random16),
+            crypto_of_others=(
+                None
+                if suite.digest_length == KEY_CONSTANT_LENGTH
+                else lambda: SessionCrypto(suite, key, random16, suite.digest_length)
+            ),
             now=now,
         )
         self.sessions[session.id] = session
@@ -291,6 +313,17 @@ class SessionManager:
             )
 
     # --- open sessions -----------------------------------------------------------------------------------------
+
+    def remember_last_words(self, session: Session, key: bytes, messages: tuple[bytes, ...], now: float) -> None:
+        """Keep the answer to the Close Session by which a session has ended itself: it may get lost."""
+        while len(self._last_words) >= _LAST_WORDS:
+            self._last_words.popitem(last=False)
+        self._last_words[session.id] = LastWords(session, key, messages, now + self._limits.remember_for)
+
+    def last_words(self, session_id: int, now: float) -> "LastWords | None":
+        """What `remember_last_words` kept, for as long as answers are remembered."""
+        words = self._last_words.get(session_id)
+        return words if words is not None and now < words.until else None
 
     def close(self, session: Session, reason: CloseReason, now: float) -> None:
         """End a session; a second time does nothing."""

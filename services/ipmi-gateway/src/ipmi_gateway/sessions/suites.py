@@ -43,7 +43,11 @@ _AUTH_START: Final = rmcp.HEADER_LENGTH
 
 _CONFIDENTIALITY_PADS: Final = tuple(bytes(range(1, pad + 1)) + bytes((pad,)) for pad in range(_BLOCK))
 """Pad and pad length, by the length of the pad (section 13.29)."""
-_KEY_CONSTANT_LENGTH: Final = 20
+KEY_CONSTANT_LENGTH: Final = 20
+"""Octets of the constants of section 13.32, as ipmitool, FreeIPMI, pyghmi and most BMCs have them in every suite.
+
+The section's words, "up to the HMAC block size", have led others (python-ipmi) to the digest's length: 32 for SHA-256.
+"""
 
 
 class SuiteId(IntEnum):
@@ -122,13 +126,23 @@ def digest_hmac(suite: Suite, key: bytes, message: bytes) -> bytes:
 
 
 class SessionCrypto:
-    """The keyed contexts of one session. `random16` gives 16 unpredictable octets at each call."""
+    """The keyed contexts of one session. `random16` gives 16 unpredictable octets at each call.
+
+    `constant_length` is the number of octets of the constants that the keys are made from (section 13.32): see
+    `KEY_CONSTANT_LENGTH`.
+    """
 
     __slots__ = ("_check_length", "_decrypt", "_encrypt", "_inner", "_outer", "_random16")
 
-    def __init__(self, suite: Suite, session_integrity_key: bytes, random16: Callable[[], bytes]) -> None:
-        key1 = digest_hmac(suite, session_integrity_key, b"\x01" * _KEY_CONSTANT_LENGTH)
-        key2 = digest_hmac(suite, session_integrity_key, b"\x02" * _KEY_CONSTANT_LENGTH)
+    def __init__(
+        self,
+        suite: Suite,
+        session_integrity_key: bytes,
+        random16: Callable[[], bytes],
+        constant_length: int = KEY_CONSTANT_LENGTH,
+    ) -> None:
+        key1 = digest_hmac(suite, session_integrity_key, b"\x01" * constant_length)
+        key2 = digest_hmac(suite, session_integrity_key, b"\x02" * constant_length)
         padded = key1.ljust(_HMAC_BLOCK, b"\0")
         new = hashlib.sha1 if suite.id is SuiteId.SHA1 else hashlib.sha256
         self._inner = new(padded.translate(_INNER))

@@ -85,7 +85,8 @@ class NodeTarget:
     @property
     def state(self) -> NodeState | None:
         """The retained state; None while the node is not available, because nobody would correct it."""
-        return self._view.state if self.available else None
+        view = self._view
+        return view.state if self._bus.connected and view.available else None
 
     @property
     def info(self) -> NodeInfo | None:
