@@ -13,7 +13,7 @@ from pypmi.config.document import ConfigError, Problem
 from pypmi.config.fleet import Fleet as FleetConfig
 from pypmi.config.fleet import NodeSettings, UserSettings
 from pypmi.config.load import LoadedFleet
-from pypmi.config.secrets import SecretError
+from pypmi.config.secrets import KNOWN_DEFAULTS, SecretError
 from pypmi.console import ConsoleHub
 from pypmi.contract import Event, EventType, utc_now
 from pypmi.service import Service
@@ -271,18 +271,36 @@ def split_endpoint(endpoint: str) -> tuple[str, int]:
 
 
 def make_users(loaded: LoadedFleet) -> list[User]:
-    """The accounts, with their passwords read. Raises `ConfigError` that names the account and the fix."""
+    """The accounts, with their passwords read. Raises `ConfigError` that names the account and the fix.
+
+    A password that everybody knows is taken only where nobody else can reach the gateway, as in the demo.
+    """
     users = []
+    local = _is_local(loaded.fleet)
     for index, settings in enumerate(loaded.fleet.users):
         field = f"users[{index}].password"
         try:
-            password = settings.password.read(loaded.base).encode()
-            users.append(_make_user(settings, password, index + FIRST_USER_ID))
-        except SecretError as error:
-            raise ConfigError([Problem(0, field, str(error))]) from None
-        except ValueError as error:
+            password = settings.password.read(loaded.base)
+            if not local and password.lower() in KNOWN_DEFAULTS:
+                raise ValueError("this is a known default password; set another (`pypmi init` makes random ones)")
+            users.append(_make_user(settings, password.encode(), index + FIRST_USER_ID))
+        except (SecretError, ValueError) as error:
             raise ConfigError([Problem(0, field, str(error))]) from None
     return users
+
+
+def _is_local(config: FleetConfig) -> bool:
+    """Whether the gateway is reached from this machine only."""
+    endpoints = (*config.gateway.listen, *(node.listen for node in config.nodes if node.listen is not None))
+    hosts = {split_endpoint(endpoint)[0] for endpoint in endpoints}
+    return all(host == "localhost" or _is_loopback(host) for host in hosts)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _make_user(settings: UserSettings, password: bytes, user_id: int) -> User:

@@ -9,6 +9,25 @@ from pydantic import model_validator
 from pypmi.config.base import Section
 
 MAX_SECRET = 4096
+KNOWN_DEFAULTS = frozenset(
+    {
+        "0penbmc",
+        "admin",
+        "administrator",
+        "advantech",
+        "calvin",
+        "changeme",
+        "cmb9.admin",
+        "default",
+        "ipmi",
+        "pass",
+        "passw0rd",
+        "password",
+        "root",
+        "superuser",
+    }
+)
+"""What BMCs, and our demo, are delivered with, in lower case: the first that anybody tries."""
 
 
 class SecretError(Exception):
