@@ -65,10 +65,12 @@ e2e-docker: setup  ## bring docker-compose.yml up for real on simulated boards (
 up: setup  ## run the fleet in FLEET (made by `pypmi init`) as processes, in the foreground
 	@$(BIN)/pypmi up $(or $(FLEET),fleet)
 
-lint: $(VENV)/.installed-dev  ## ruff and mypy --strict
+lint: $(VENV)/.installed-dev  ## ruff, mypy --strict and hadolint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(SOURCES)
+	@if [ -x $(BIN)/hadolint ]; then echo "$(BIN)/hadolint deploy/Dockerfile"; $(BIN)/hadolint deploy/Dockerfile; \
+	else echo "no hadolint for this machine: deploy/Dockerfile is not checked"; fi
 
 docs: $(VENV)/.installed  ## make the generated parts of the docs and the diagrams anew
 	$(BIN)/python docs/generate.py
