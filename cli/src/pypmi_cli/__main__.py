@@ -7,18 +7,58 @@ from typing import Annotated
 import typer
 
 from pypmi_cli import demo as demo_module
+from pypmi_cli.access import AccessOptions
+from pypmi_cli.commands.boot import boot
+from pypmi_cli.commands.console import console
+from pypmi_cli.commands.events import events
+from pypmi_cli.commands.identify import identify
+from pypmi_cli.commands.nodes import nodes
+from pypmi_cli.commands.power import power
+from pypmi_cli.commands.sensors import sensors
+from pypmi_cli.commands.watch import watch
 
 app = typer.Typer(
     name="pypmi",
     help="Look at and work a pypmi fleet: machines with a BMC made of relay boards, GPIO or Wake-on-LAN.",
     no_args_is_help=True,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 @app.callback()
-def _options() -> None:
-    """Look at and work a pypmi fleet."""
+def _options(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", envvar="PYPMI_CONFIG", help="The fleet.yaml [default: that of this folder]."),
+    ] = None,
+    mqtt: Annotated[
+        str | None, typer.Option(envvar="PYPMI_MQTT_URL", metavar="URL", help="The broker, as mqtts://broker.lan:8883.")
+    ] = None,
+    user: Annotated[str | None, typer.Option(envvar="PYPMI_MQTT_USER", help="Account at the broker.")] = None,
+    password_file: Annotated[
+        Path | None,
+        typer.Option(envvar="PYPMI_MQTT_PASSWORD_FILE", help="Its password; or give it in PYPMI_MQTT_PASSWORD."),
+    ] = None,
+    ca_file: Annotated[
+        Path | None, typer.Option(envvar="PYPMI_MQTT_CA_FILE", help="Authority of the broker's certificate.")
+    ] = None,
+    prefix: Annotated[str | None, typer.Option(envvar="PYPMI_MQTT_PREFIX", help="Prefix of the topics.")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(metavar="5|3.1.1", help="MQTT version, where the broker has only 3.1.1.")
+    ] = None,
+) -> None:
+    """Look at and work a pypmi fleet, from any machine that reaches its broker.
+
+    These options stand before the command. Without any: fleet.yaml in this folder, ~/.config/pypmi/config.yaml, or a
+    broker on this machine (where the demo has one).
+    """
+    context.obj = AccessOptions(mqtt, config, user, password_file, ca_file, prefix, protocol)
+
+
+for command in (nodes, watch, power, console, boot, identify, sensors, events):
+    app.command()(command)
 
 
 @app.command()
