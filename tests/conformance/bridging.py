@@ -533,6 +533,7 @@ def three_levels(bmc: Bmc) -> None:
     raw = message(APP, GET_DEVICE_ID, rs_address=bmc.target, sequence=3)
     for _ in range(2):
         raw = message(APP, SEND_MESSAGE, b"\x40" + raw, rs_address=bmc.target, sequence=3)
+    client.timeout = 0.5
     answers = send(client, message(APP, SEND_MESSAGE, b"\x40" + raw, sequence=3), 4)
     assert answers, "no answer"
     assert any(answer.code for answer in answers), "accepted"

@@ -6,6 +6,7 @@ import select
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 from .bmc import Bmc, ToolResult
 from .case import Group, case
@@ -76,7 +77,7 @@ def ipmitool_suite(bmc: Bmc, suite: str | None) -> None:
     shows(bmc.ipmitool("mc", "info", options=("-C", suite) if suite else ()), "Device ID")
 
 
-@case(Group.TOOLS, each={"0": "0", "1": "1", "2": "2", "8": "8", "12": "12", "16": "16"})
+@case(Group.TOOLS, needs="nokg", each={"0": "0", "1": "1", "2": "2", "8": "8", "12": "12", "16": "16"})
 def ipmitool_suite_refused(bmc: Bmc, suite: str) -> None:
     """ipmitool -C with a suite that is not served gets no session."""
     said = bmc.ipmitool("mc", "info", options=("-C", suite))
@@ -396,37 +397,64 @@ def pyghmi_wrong_password(bmc: Bmc) -> None:
 
 PYTHON_IPMI = """
 import pyipmi, pyipmi.interfaces
-interface = pyipmi.interfaces.create_interface('ipmitool', interface_type='lanplus', cipher={suite})
+interface = pyipmi.interfaces.create_interface('rmcpplus', cipher_suite={suite}, kg={kg}, keep_alive_interval=0)
 client = pyipmi.create_connection(interface)
 client.session.set_session_type_rmcp({host!r}, port={port})
 client.session.set_auth_type_user({user!r}, {password!r})
-client.target = pyipmi.Target({target})
+client.target = {target}
+client.open()
 {body}
+client.close()
 """
 PYTHON_IPMI_SHOWS = {
     "device id": ("print(client.get_device_id().ipmi_version)", ("2",)),
     "chassis status": ("print(client.get_chassis_status().power_on in (True, False))", ("True",)),
-    "GUID": ("print(client.get_device_guid())", ()),
+    "GUID": ("print(len(str(client.get_device_guid())) > 0)", ("True",)),
     "SDR": ("print(sum(1 for _ in client.sdr_repository_entries()) > 0)", ("True",)),
     "SEL": ("print(client.get_sel_entries_count() >= 0)", ("True",)),
     "FRU": ("print(client.get_fru_inventory() is not None)", ("True",)),
     "watchdog": ("print(client.get_watchdog_timer().is_running)", ("False",)),
-    "LAN": ("print(client.get_lan_config_param(channel=14, parameter_selector=3))", ()),
-    "user": ("print(client.get_username(userid=2))", ()),
+    "LAN": ("print(len(client.get_lan_config_param(channel=14, parameter_selector=3)))", ("4",)),
+    "user": ("print(client.get_username(userid=2) is not None)", ("True",)),
 }
 
 
-@case(Group.TOOLS, needs="direct nokg", each={name: name for name in PYTHON_IPMI_SHOWS})
-def python_ipmi_client(bmc: Bmc, name: str) -> None:
-    """python-ipmi's client (over ipmitool's raw commands)."""
-    body, texts = PYTHON_IPMI_SHOWS[name]
+def python_ipmi(bmc: Bmc, body: str, suite: int | None = None) -> ToolResult:
+    """Run lines with python-ipmi's own RMCP+ session, bridged if there is a target."""
+    if bmc.target is None:
+        target = "pyipmi.Target(0x20)"
+    else:
+        target = f"pyipmi.Target({bmc.target}, routing=[(0x81, 0x20, {bmc.channel}), (0x20, {bmc.target}, None)])"
     program = PYTHON_IPMI.format(
         host=bmc.host,
         port=bmc.port,
         user=bmc.admin.name,
         password=bmc.admin.password,
-        suite=bmc.best_suite,
-        target=0x20 if bmc.target is None else bmc.target,
+        kg=bmc.kg or None,
+        suite=suite or bmc.best_suite,
+        target=target,
         body=body,
     )
-    shows(python(bmc, program), *texts)
+    return python(bmc, program)
+
+
+@case(Group.TOOLS, each={name: name for name in PYTHON_IPMI_SHOWS})
+def python_ipmi_client(bmc: Bmc, name: str) -> None:
+    """python-ipmi's client, with its own RMCP+ implementation."""
+    body, texts = PYTHON_IPMI_SHOWS[name]
+    shows(python_ipmi(bmc, body), *texts)
+
+
+@case(Group.TOOLS, needs="suite3")
+def python_ipmi_suite3(bmc: Bmc) -> None:
+    """python-ipmi's client with cipher suite 3."""
+    shows(python_ipmi(bmc, "print(client.get_device_id().ipmi_version)", 3), "2")
+
+
+@case(Group.TOOLS)
+def python_ipmi_wrong_password(bmc: Bmc) -> None:
+    """python-ipmi's client with a wrong password is told so."""
+    wrong = replace(bmc, admin=replace(bmc.admin, password="wrong"), open=[])
+    said = python_ipmi(wrong, "print('in')")
+    assert said.code != 0, "it got in"
+    assert "0x0f" in said.output.lower() or "auth" in said.output.lower(), said.output[-300:]
