@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from typing import Any
 
-from pypmi.bus import BusDisconnectedError, Message, RetainedReplay
+from pypmi.bus import BusDisconnectedError, Message, PublishReceipt, RetainedReplay
 
 
 class LoopbackBus:
@@ -12,6 +13,8 @@ class LoopbackBus:
 
     def __init__(self) -> None:
         self.connected = True
+        self.acknowledges = True
+        self._open: list[Future[PublishReceipt]] = []
         self.sent: list[tuple[str, bytes]] = []
         self.kept: dict[str, bytes] = {}
         self._mine: dict[str, bytes] = {}
@@ -53,6 +56,21 @@ class LoopbackBus:
         if retain:
             self.kept[topic] = payload
         self.on_sent(topic, payload)
+
+    def publish_tracked(self, topic: str, payload: bytes, **more: Any) -> Future[PublishReceipt]:
+        self.publish_nowait(topic, payload, **more)
+        receipt: Future[PublishReceipt] = Future()  # not asyncio's: tests deliver messages while no loop runs
+        if self.acknowledges:
+            receipt.set_result(PublishReceipt())
+        else:
+            self._open.append(receipt)
+        return receipt
+
+    def lose(self) -> None:
+        """The connection breaks; what was not acknowledged never will be."""
+        self.connected = False
+        while self._open:
+            self._open.pop(0).set_exception(BusDisconnectedError("lost"))
 
     def set_retained(self, topic: str, payload: bytes, *, qos: int = 1) -> None:
         self._mine[topic] = payload

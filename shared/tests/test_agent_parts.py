@@ -9,8 +9,10 @@ from typing import Any, cast
 
 import pytest
 from pypmi.agent import AgentNode, AgentObserver, AgentRuntime
+from pypmi.agent import publisher as publisher_module
 from pypmi.agent import stall as stall_module
 from pypmi.agent.intake import Refusal, Request, judge
+from pypmi.agent.publisher import Outbox
 from pypmi.agent.stall import StallWatch
 from pypmi.bus import Bus, Message
 from pypmi.config.power import PowerSettings
@@ -442,3 +444,34 @@ async def test_a_stall_is_noticed(monkeypatch):
     now = 1066.0
     await asyncio.sleep(0.05)
     task.cancel()
+
+
+# -- what is said while the broker goes ----------------------------------------------------------------------------
+
+
+async def test_what_was_not_acknowledged_is_said_again_in_its_order():
+    """The broker hangs, takes events into its socket's buffer, and dies: nobody has seen them."""
+    bus = LoopbackBus()
+    outbox = Outbox(cast("Bus", bus))
+    outbox.send("t", b"1")
+    bus.acknowledges = False
+    outbox.send("t", b"2")
+    outbox.send("t", b"3")
+    bus.lose()
+    outbox.send("t", b"4")
+    bus.acknowledges = True
+    await bus.reconnect()
+    assert [payload for _, payload in bus.sent] == [b"1", b"2", b"3", b"2", b"3", b"4"]
+    await bus.reconnect()
+    assert len(bus.sent) == 6
+
+
+async def test_what_waits_for_the_broker_is_bounded(monkeypatch):
+    monkeypatch.setattr(publisher_module, "_MAX_WAITING", 3)
+    bus = LoopbackBus()
+    outbox = Outbox(cast("Bus", bus))
+    bus.lose()
+    for number in range(5):
+        outbox.send("t", str(number).encode())
+    await bus.reconnect()
+    assert [payload for _, payload in bus.sent] == [b"2", b"3", b"4"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from pypmi.agent import AgentNode, AgentRuntime
+from pypmi.agent.store import JournalStore
 from pypmi.bus import Bus, Message, RetainedReplay
 from pypmi.config.mqtt import MqttSettings
 from pypmi.config.power import PowerSettings
@@ -212,6 +214,20 @@ async def test_a_retained_command_is_refused(settings, tmp_path):
             await someone.say(b"", retain=True)
             await someone.ask("off")
             assert pc.presses == []
+
+
+async def test_without_a_journal_nothing_is_pressed(settings, tmp_path, monkeypatch):
+    def full(*_: Any) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    async with bench(settings, tmp_path, Pc()) as (someone, board):
+        with monkeypatch.context() as patch:
+            patch.setattr(JournalStore, "record", full)
+            [result] = await someone.ask("on", "a1")
+        assert result["status"] == "rejected"
+        assert "disk is full" in result["error"]["message"]
+        assert board.pc.presses == []
+        assert (await someone.ask("on", "a2"))[-1]["status"] == "completed"
 
 
 @pytest.mark.parametrize(

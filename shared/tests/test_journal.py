@@ -103,6 +103,20 @@ async def test_it_is_bounded_and_refusals_push_no_real_command_out(tmp_path, mon
     db.close()
 
 
+async def test_a_clock_that_is_set_makes_nothing_forgotten(tmp_path, monkeypatch):
+    """A Raspberry Pi has no clock of its own: it starts in 1970, and NTP sets it years ahead while it works."""
+    now = 100.0
+    monkeypatch.setattr(store_module.time, "time", lambda: now)
+    async with opened(tmp_path) as (journal, _):
+        await journal.record(entry("a"))
+        await journal.finish(ended("a"))
+        now = 1.8e9
+        for number in range(100):  # prunes a few times
+            await journal.record(entry(f"c{number}"))
+            await journal.finish(ended(f"c{number}"))
+        assert (await journal.record(entry("a"))).result.status is CommandStatus.COMPLETED
+
+
 async def test_many_at_once_share_a_few_transactions(tmp_path):
     store = JournalStore(tmp_path / "journal.sqlite3")
     count = 0

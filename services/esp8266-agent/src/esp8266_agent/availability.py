@@ -12,8 +12,9 @@ from esp8266_agent.client import LinkError
 logger = logging.getLogger(__name__)
 
 FIRST_RETRY: Final = 0.1
-LAST_RETRY: Final = 10.0
-"""Seconds: pauses between attempts grow from the one to the other, jittered."""
+LAST_RETRY: Final = 5.0
+"""Seconds: pauses between attempts grow from the one to the other, jittered; with the longest, a board that is back is
+in use well within 10 s."""
 OFFLINE_AFTER: Final = 6.0
 """Seconds of silence after which a board is offline, however few attempts fit into them."""
 OFFLINE_NOT_BEFORE: Final = 3.0

@@ -12,6 +12,7 @@ import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from pypmi.contract import (
     BootDevice,
@@ -32,6 +33,7 @@ from ipmi_gateway.controller.boot_options import BootOptions
 from ipmi_gateway.controller.event_log import EventLog
 from ipmi_gateway.controller.facts import Identity, LanFacts, PacketCounts, RestartCause, Support
 from ipmi_gateway.controller.fru_image import build_image
+from ipmi_gateway.controller.power_log import PowerLog
 from ipmi_gateway.controller.sensors import DISCRETE, AnalogSensor, analog_sensors
 from ipmi_gateway.controller.watchdog import Interrupt, Watchdog, WatchdogAction
 from ipmi_gateway.sol.parameters import SolParameters
@@ -47,6 +49,8 @@ _REMEMBERED_EVENTS = 64
 """Ids kept per node, so that an event that the broker delivers twice is logged once."""
 _PLAUSIBLE = 86_400.0
 """Seconds that an event's time may be off ours; beyond it the agent has no clock, and the event is logged as of now."""
+_LOGGED_POWER = "sel.power"
+"""Setting: `on` or `off`, as the last change of power in the event log left it."""
 _WATCHDOG_LINGERS = 120.0
 """Seconds after a watchdog action in which a start by command is put down to it."""
 EVENT_LOGGING = 0x08
@@ -123,6 +127,8 @@ class Controller:
         self.boot = BootOptions(fleet.store, self.key, fleet.clock(), fleet.wall())
         self.watchdog = Watchdog()
         self.sel = EventLog(fleet.store, self.key, fleet.sel_capacity, fleet.wall)
+        logged = self.setting(_LOGGED_POWER)
+        self._power_log = PowerLog(None if logged is None else PowerState(logged.decode()))
         self.sol = SolPayload(
             self.label,
             SolParameters(self.setting, self.keep, allow_unencrypted=fleet.sol.allow_unencrypted),
@@ -223,11 +229,11 @@ class Controller:
             return
         self._event_ids.append(event.id)
         by_key = {sensor.info.key: sensor for sensor in self.analog} if event.type is EventType.SENSOR else {}
-        at: float | None = event.at.timestamp()
-        if at is not None and abs(at - self.fleet.wall()) > _PLAUSIBLE:
-            at = None
-        for body in event_records.of_event(event, by_key):
-            self.record(body, at)
+        if self._power_log.told(event):
+            at = self._plausible(event.at)
+            for body in event_records.of_event(event, by_key):
+                self.record(body, at)
+        self._keep_logged_power()
         if event.type in _STOPS:
             self._stopped()
         if event.type in _STARTS:
@@ -235,6 +241,25 @@ class Controller:
         elif event.type is EventType.BOOT_USED:
             self.boot.started(tracked=self._intent_is_tracked)
         self.observe(now)
+
+    def _plausible(self, at: datetime | None) -> float | None:
+        """Seconds since 1970; None when that is unknown or the agent has no clock: then it is logged as of now."""
+        seconds = None if at is None else at.timestamp()
+        return None if seconds is None or abs(seconds - self.fleet.wall()) > _PLAUSIBLE else seconds
+
+    def _fill_in_power(self, now: float) -> None:
+        """Log a change that nobody told of, but the state shows."""
+        state = self._power_log.overdue(now)
+        if state is not None:
+            kind = EventType.POWER_ON if state.power is PowerState.ON else EventType.POWER_OFF
+            log.info("%s: the event of %s was missed; it is logged after the state", self.label, kind)
+            for body in event_records.power_changed(kind):
+                self.record(body, self._plausible(state.since))
+            self._keep_logged_power()
+
+    def _keep_logged_power(self) -> None:
+        logged = self._power_log.logged
+        self.keep(_LOGGED_POWER, None if logged is None else logged.value.encode())
 
     def record_login_failure(self) -> None:
         """Log that somebody gave a wrong name or password."""
@@ -253,6 +278,9 @@ class Controller:
                 self._started(state.cause, now)
             elif before is PowerState.ON and state.power is PowerState.OFF:
                 self._stopped()
+            self._power_log.seen(state, now)
+            self._keep_logged_power()
+            self.arm()
         self.boot.observe(target.boot, now)
 
     @property
@@ -302,7 +330,8 @@ class Controller:
     @property
     def deadline(self) -> float | None:
         """When `tick` has something to do next (monotonic seconds); None when no timer runs."""
-        times = [when for when in (self.watchdog.deadline, self.boot.deadline) if when is not None]
+        running = (self.watchdog.deadline, self.boot.deadline, self._power_log.deadline)
+        times = [when for when in running if when is not None]
         return min(times) if times else None
 
     def arm(self) -> None:
@@ -320,6 +349,7 @@ class Controller:
         self.ticking = True
         try:
             self.observe(now)
+            self._fill_in_power(now)
             for due in self.watchdog.advance(now):
                 setting = due.setting
                 offset = _PRE_TIMEOUT if due.pre_timeout else int(setting.action)

@@ -4,7 +4,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from pypmi.contract import Event, EventType, utc_now
+from ipmi_gateway.bmc import Bmc
+from pypmi.contract import Event, EventType, PowerState, utc_now
 
 # Sensor type, number, event type, offset (event data 1), of every record that an event becomes.
 EXPECTED: dict[EventType, list[tuple[int, int, int, int]]] = {
@@ -105,3 +106,68 @@ def test_an_agent_without_a_clock_is_not_believed(console: Any, clock: Any) -> N
 def test_identify_off(console: Any, clock: Any) -> None:
     console.bmc.controller.record_event(event(EventType.IDENTIFY, data={"state": "off"}), clock.now)
     assert records(console)[0][13] == 0
+
+
+# -- changes that nobody tells of ------------------------------------------------------------------------------------
+
+
+def states_logged(console: Any) -> list[int]:
+    return [record[13] for record in records(console) if record[10] == 0x22]
+
+
+async def change(console: Any, clock: Any, machine: Any, power: PowerState, wait: float = 4.0) -> None:
+    """The machine goes on or off, the state says so, and time passes."""
+    machine.change(power=power, since=utc_now())
+    console.bmc.controller.observe(clock.now)
+    clock.advance(wait)
+    await console.bmc.controller.tick(clock.now)
+
+
+async def test_a_change_whose_event_was_missed_is_logged_by_the_state(console: Any, clock: Any, machine: Any) -> None:
+    clock.wall = utc_now().timestamp()
+    controller = console.bmc.controller
+    controller.observe(clock.now)
+    assert controller.deadline is None, "what was so before the first look is no change"
+    await change(console, clock, machine, PowerState.ON)
+    await controller.tick(clock.now)
+    assert states_logged(console) == [0x00]
+    assert abs(int.from_bytes(records(console)[0][3:7], "little") - utc_now().timestamp()) < 3, "as of its own time"
+    controller.record_event(event(EventType.POWER_ON), clock.now)  # after all
+    assert states_logged(console) == [0x00]
+    controller.record_event(event(EventType.POWER_OFF), clock.now)
+    await change(console, clock, machine, PowerState.OFF)
+    assert states_logged(console) == [0x00, 0x06]
+
+
+async def test_a_change_whose_event_comes_is_logged_once(console: Any, clock: Any, machine: Any) -> None:
+    controller = console.bmc.controller
+    controller.observe(clock.now)
+    machine.change(power=PowerState.ON, since=utc_now())
+    controller.observe(clock.now)
+    clock.advance(1)
+    controller.record_event(event(EventType.POWER_ON), clock.now)
+    clock.advance(10)
+    await controller.tick(clock.now)
+    assert states_logged(console) == [0x00]
+
+
+async def test_a_change_while_the_gateway_was_away_is_logged_when_it_is_back(
+    console: Any, clock: Any, machine: Any, fleet: Any
+) -> None:
+    console.bmc.controller.observe(clock.now)
+    machine.change(power=PowerState.ON, since=utc_now())
+    console.bmc = Bmc.create(fleet, "node1", machine)  # the gateway's next run
+    console.bmc.controller.observe(clock.now)
+    clock.advance(4)
+    await console.bmc.controller.tick(clock.now)
+    assert states_logged(console) == [0x00]
+
+
+async def test_a_status_that_comes_and_goes_at_once_is_no_change(console: Any, clock: Any, machine: Any) -> None:
+    console.bmc.controller.observe(clock.now)
+    await change(console, clock, machine, PowerState.ON, 0.5)
+    await change(console, clock, machine, PowerState.OFF, 0.5)
+    assert console.bmc.controller.deadline is None
+    clock.advance(10)
+    await console.bmc.controller.tick(clock.now)
+    assert states_logged(console) == []

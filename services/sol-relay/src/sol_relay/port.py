@@ -10,9 +10,9 @@ from sol_relay.links import Link, LinkError, PortTarget, open_link
 logger = logging.getLogger(__name__)
 
 _FIRST_RETRY = 0.5
-_LONGEST_RETRY = 15.0
+_LONGEST_RETRY = 5.0
 _LONGEST_RETRY_LOCAL = 2.0
-"""Seconds. Looking for a device file costs nothing, and who plugs an adapter in waits for it."""
+"""Seconds. A console that is back is shown within 10 s. Looking for a device file costs nothing."""
 _STABLE = 10.0
 """Seconds a link must have held before the next loss is tried again at once."""
 

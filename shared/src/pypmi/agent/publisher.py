@@ -1,15 +1,18 @@
 """All that an agent says of one node, and who in the agent's own process listens to it."""
 
+import asyncio
+import bisect
 import itertools
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
-from pypmi.bus import Bus, BusError
+from pypmi.bus import Bus, BusDisconnectedError, BusError, PublishReceipt
 from pypmi.contract import (
     Availability,
     BootIntent,
@@ -73,11 +76,17 @@ class _Letter:
 
 
 class Outbox:
-    """Results and events: sent at once, or, while there is no broker, when it is back. What is in it moves nothing."""
+    """Results and events: sent at once, or, while there is no broker, when it is back. What is in it moves nothing.
+
+    What was sent and not acknowledged when the connection broke is sent again, so it may come twice: readers know
+    results and events by their ids.
+    """
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._waiting: deque[_Letter] = deque(maxlen=_MAX_WAITING)
+        self._numbers = itertools.count()
+        self._waiting: list[tuple[int, _Letter]] = []
+        """In the order in which they were given."""
         bus.on_connected(self._flush)
 
     def send(self, topic: str, payload: bytes, correlation: bytes | None = None) -> None:
@@ -92,23 +101,44 @@ class Outbox:
             self._send(_Letter(topic, b"", retain=True))
 
     def _send(self, letter: _Letter) -> None:
-        while self._waiting and self._try(self._waiting[0]):
-            self._waiting.popleft()
-        if self._waiting or not self._try(letter):
-            if len(self._waiting) == _MAX_WAITING:
-                logger.warning("dropped the oldest of %d messages that wait for the broker", _MAX_WAITING)
-            self._waiting.append(letter)
+        self._keep(next(self._numbers), letter)
+        self._send_waiting()
 
-    def _try(self, letter: _Letter) -> bool:
+    def _keep(self, number: int, letter: _Letter) -> None:
+        if len(self._waiting) >= _MAX_WAITING:
+            logger.warning("dropped the oldest of %d messages that wait for the broker", _MAX_WAITING)
+            del self._waiting[0]
+        bisect.insort(self._waiting, (number, letter), key=itemgetter(0))
+
+    def _send_waiting(self) -> None:
+        while self._waiting:
+            number, letter = self._waiting.pop(0)
+            if not self._try(number, letter):
+                self._waiting.insert(0, (number, letter))
+                return
+
+    def _try(self, number: int, letter: _Letter) -> bool:
         try:
-            self._bus.publish_nowait(letter.topic, letter.payload, retain=letter.retain, correlation=letter.correlation)
+            receipt = self._bus.publish_tracked(
+                letter.topic, letter.payload, retain=letter.retain, correlation=letter.correlation
+            )
         except BusError:
             return False
+        receipt.add_done_callback(partial(self._done, number, letter))
         return True
 
+    def _done(self, number: int, letter: _Letter, receipt: asyncio.Future[PublishReceipt]) -> None:
+        error = None if receipt.cancelled() else receipt.exception()
+        if isinstance(error, BusDisconnectedError):
+            self._keep(number, letter)
+            return
+        if error is not None:
+            logger.error("%s: %s (check the access rules of this account)", letter.topic, error)
+        if self._waiting:  # there was no room for more without an acknowledgement
+            self._send_waiting()
+
     async def _flush(self) -> None:
-        while self._waiting and self._try(self._waiting[0]):
-            self._waiting.popleft()
+        self._send_waiting()
 
 
 class RateLimit:

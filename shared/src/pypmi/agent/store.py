@@ -29,7 +29,9 @@ KEEP_COMMANDS = 256
 KEEP_REFUSALS = 64
 """Refused commands kept for each node, apart, so that a flood of them pushes out no real one."""
 KEEP_SECONDS = 30 * 86_400
-"""Older ones go whatever their number."""
+"""Older ones go whatever their number, except for the newest."""
+KEEP_NEWEST = 1000
+"""Of all nodes together: so many are kept however old they look."""
 _PRUNE_EVERY = 32
 
 _SCHEMA = """
@@ -238,7 +240,12 @@ class JournalStore:
                 " (SELECT seq FROM commands WHERE node = ? AND refused = ? ORDER BY seq DESC LIMIT 1 OFFSET ?)",
                 (node, refused, node, refused, keep),
             )
-        db.execute("DELETE FROM commands WHERE status != 'accepted' AND at < ?", (time.time() - KEEP_SECONDS,))
+        # Not the newest ones, whatever their age: a clock that is set (a Raspberry Pi begins in 1970) makes a command
+        # of a minute ago look old, and a repeat of it must still be known.
+        db.execute(
+            "DELETE FROM commands WHERE status != 'accepted' AND at < ? AND seq <= (SELECT max(seq) FROM commands) - ?",
+            (time.time() - KEEP_SECONDS, KEEP_NEWEST),
+        )
 
     # -- nodes -----------------------------------------------------------------------------------------------------
 

@@ -318,14 +318,21 @@ class Bus:
         )  # fmt: skip
 
     def publish_tracked(
-        self, topic: str, payload: bytes, *, expiry: int | None = None, properties: UserProperties = ()
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        retain: bool = False,
+        expiry: int | None = None,
+        correlation: bytes | None = None,
+        properties: UserProperties = (),
     ) -> asyncio.Future[PublishReceipt]:
         """Publish at QoS 1; the future ends with the broker's acknowledgement. Raises, and fails, like `publish`.
 
         For streams of many small messages: it costs no task for each.
         """
         receipt = self._get_link().publish(
-            topic, payload, qos=1, retain=False, expiry=expiry, response_topic=None, correlation=None,
+            topic, payload, qos=1, retain=retain, expiry=expiry, response_topic=None, correlation=correlation,
             properties=properties, want_receipt=True,
         )  # fmt: skip
         assert receipt is not None  # noqa: S101 - QoS 1 with want_receipt always has one

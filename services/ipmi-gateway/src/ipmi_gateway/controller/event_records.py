@@ -62,6 +62,11 @@ def watchdog_expired(offset: int, use: int, interrupt: int) -> bytes:
     return body(SensorType.WATCHDOG_2, SensorNumber.WATCHDOG, _DATA2_SENSOR_SPECIFIC | offset, interrupt << 4 | use)
 
 
+def power_changed(kind: Happened) -> tuple[bytes, ...]:
+    """The records of `POWER_ON` or `POWER_OFF`."""
+    return _FIXED[kind]
+
+
 def of_event(event: Event, analog: Mapping[str, AnalogSensor]) -> tuple[bytes, ...]:
     """The records of an event; none for what a system event log has no place for. `analog`: sensors by key."""
     match event.type:
