@@ -10,6 +10,8 @@
  * The server's CPU time is read from the system for the measured part alone (nanoseconds, all threads, user and
  * system). Prints one JSON object.
  *
+ * With --burst all clients send at once, and again so many seconds later: for what should not be done without a pause.
+ *
  *   cc -O2 -o load load.c -lcrypto
  *   load --port 623 --test status --clients 16 --seconds 2 --suite 17 --bridge 0:1 --pid 4711
  */
@@ -54,6 +56,7 @@ struct step {
 static const struct step LOGIN[] = {{.kind = OPEN}, {.kind = RAKP1}, {.kind = RAKP3}};
 static const struct step STATUS = {.kind = COMMAND, .netfn = 0x00, .command = 0x01, .bridged = 1, .tells_power = 1};
 static const struct step DEVICE_ID = {.kind = COMMAND, .netfn = 0x06, .command = 0x01, .bridged = 1};
+static const struct step POWER = {.kind = COMMAND, .command = 0x02, .data = {3}, .length = 1, .bridged = 1}; /* reset */
 static const struct step LOGOUT = {.kind = CLOSE};
 /* What one `ipmitool -I lanplus -C 3 power status` sends around the handshake and the status. */
 static const struct step SET_PRIVILEGE = {.kind = COMMAND, .netfn = 0x06, .command = 0x3b, .data = {4}, .length = 1};
@@ -69,7 +72,7 @@ static const struct step PROBES[] = {
 static struct {
     const char *host, *test, *user, *password;
     int port, suite, clients, sockets, at_once, targets, pids, hold, power, spread;
-    double seconds, warmup;
+    double seconds, warmup, burst;
     long count;
     uint8_t channel[MAX_TARGETS], address[MAX_TARGETS];
     clockid_t clocks[MAX_PIDS];
@@ -417,7 +420,7 @@ static void advance(struct client *c) {
             done++;
             note_latency(now() - c->began_at);
         }
-        if (stopping) {
+        if (stopping || options.burst > 0) { /* a burst's next round begins when all are back */
             c->phase = READY;
             return;
         }
@@ -608,6 +611,11 @@ static void choose_test(void) {
         add(setup, &setup_steps, LOGIN, 3);
         add(loop, &loop_steps, &status, 1);
         add(teardown, &teardown_steps, &LOGOUT, 1);
+    } else if (!strcmp(test, "power")) {
+        add(setup, &setup_steps, LOGIN, 3);
+        add(setup, &setup_steps, &SET_PRIVILEGE, 1);
+        add(loop, &loop_steps, &POWER, 1);
+        add(teardown, &teardown_steps, &LOGOUT, 1);
     } else if (!strcmp(test, "login")) {
         add(loop, &loop_steps, LOGIN, 3);
         add(loop, &loop_steps, &LOGOUT, 1);
@@ -695,7 +703,7 @@ static void parse(int argc, char **argv) {
         {"host", 1, 0, 'h'}, {"port", 1, 0, 'p'}, {"test", 1, 0, 't'}, {"suite", 1, 0, 'C'}, {"clients", 1, 0, 'c'},
         {"seconds", 1, 0, 's'}, {"count", 1, 0, 'n'}, {"user", 1, 0, 'U'}, {"password", 1, 0, 'P'},
         {"bridge", 1, 0, 'b'}, {"pid", 1, 0, 'i'}, {"hold", 0, 0, 'H'}, {"sockets", 1, 0, 'k'}, {"power", 1, 0, 'w'},
-        {"at-once", 1, 0, 'a'}, {"warmup", 1, 0, 'u'}, {"spread", 0, 0, 'S'}, {0, 0, 0, 0}};
+        {"at-once", 1, 0, 'a'}, {"burst", 1, 0, 'B'}, {"warmup", 1, 0, 'u'}, {"spread", 0, 0, 'S'}, {0, 0, 0, 0}};
     for (int option; (option = getopt_long(argc, argv, "", names, NULL)) != -1;) switch (option) {
         case 'h': options.host = optarg; break;
         case 'p': options.port = atoi(optarg); break;
@@ -712,6 +720,7 @@ static void parse(int argc, char **argv) {
         case 'k': options.sockets = atoi(optarg); break;
         case 'w': options.power = atoi(optarg); break;
         case 'a': options.at_once = atoi(optarg); break;
+        case 'B': options.burst = atof(optarg); break;
         case 'u': options.warmup = atof(optarg); break;
         case 'i':
             if (options.pids == MAX_PIDS || clock_getcpuclockid(atoi(optarg), &options.clocks[options.pids++]))
@@ -721,6 +730,23 @@ static void parse(int argc, char **argv) {
         }
     if (options.suite != 3 && options.suite != 17) die("--suite 3 or 17");
     if (strlen(options.password) > 20 || strlen(options.user) > 16) die("user or password too long");
+}
+
+static double round_began;
+
+static void start_all(void) {
+    round_began = now();
+    for (int i = 0; i < options.clients; i++) {
+        clients[i].phase = LOOPING;
+        clients[i].step = 0;
+        clients[i].began_at = now();
+        send_step(&clients[i], 0);
+    }
+}
+
+static void serve_rounds(void) {
+    serve(options.burst > 0 ? 2 : 50);
+    if (options.burst > 0 && now() > round_began + options.burst && in_phase(READY) == options.clients) start_all();
 }
 
 int main(int argc, char **argv) {
@@ -742,17 +768,12 @@ int main(int argc, char **argv) {
         fflush(stdout);
         if (!fgets(line, sizeof line, stdin)) die("standard input is closed");
     }
-    for (int i = 0; i < options.clients; i++) {
-        clients[i].phase = LOOPING;
-        clients[i].step = 0;
-        clients[i].began_at = now();
-        send_step(&clients[i], 0);
-    }
+    start_all();
     double warm = now() + options.warmup;
-    while (now() < warm && !wrong) serve(50);
+    while (now() < warm && !wrong) serve_rounds();
     measuring = 1;
     double start = now(), own = cpu_of(CLOCK_PROCESS_CPUTIME_ID), server = server_cpu();
-    while (!wrong && (options.count ? done < options.count : now() < start + options.seconds)) serve(50);
+    while (!wrong && (options.count ? done < options.count : now() < start + options.seconds)) serve_rounds();
     server = server_cpu() - server;
     own = cpu_of(CLOCK_PROCESS_CPUTIME_ID) - own;
     double elapsed = now() - start;

@@ -1,15 +1,15 @@
 """One connection to the broker, driven from the event loop. The only module that imports the MQTT client library.
 
-paho is driven by the loop's readers and writers and not through aiomqtt: a QoS 1 round trip costs half the time and
-a message a quarter of the CPU (docs/decisions/0002). A `Link` lives for one connection; the next one gets a fresh
-paho client, so that nothing which was under way on a lost connection can be sent late on the next.
+paho is driven by the loop's readers and writers and not through aiomqtt (docs/decisions/0002). It connects, subscribes,
+pings and says goodbye; messages and their acknowledgements go past it, over the same socket, since they are nearly all
+of the work (docs/decisions/0120). A `Link` lives for one connection; the next one gets a fresh paho client, so that
+nothing which was under way on a lost connection can be sent late on the next.
 """
 
 import asyncio
-import contextlib
 import logging
-import socket
 import ssl
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -20,20 +20,54 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from pypmi.bus.channel import Channel
 from pypmi.bus.errors import BusDisconnectedError, BusOverflowError, BusRefusedError, ClientIdTakenError
 from pypmi.bus.message import Message, PublishReceipt, UserProperties
+from pypmi.bus.packets import (
+    MalformedPacketError,
+    PacketReader,
+    PacketType,
+    UnreadableMessageError,
+    pack_puback,
+    pack_publish,
+    unpack_puback,
+    unpack_publish,
+    with_packet_id,
+)
 from pypmi.config.mqtt import MqttSettings
 
 logger = logging.getLogger(__name__)
 
-_READ_BATCH = 64
-"""Packets handled before other tasks get their turn."""
+_PACKET_TYPE = 0xF0
 _INFLIGHT = 20
 """QoS 1 messages without acknowledgement on the wire: Mosquitto's own limit, and the least a broker must take."""
+_FIRST_PACKET_ID, _LAST_PACKET_ID = 0x8000, 0xFFFF
+"""Of our messages; paho counts its subscriptions up from 1."""
+_MAX_UNSENT = 67_108_864
+"""Octets that may wait for a broker that does not read."""
 _MISC_INTERVAL = 1.0
 _REASON_TAKEN_OVER = 0x8E
 _REASON_NO_SUBSCRIBERS = 0x10
 _REASON_FAILURE = 0x80
+
+
+class _Paho(paho.Client):
+    """paho's client, on a socket that the link reads and writes too."""
+
+    def _create_socket(self) -> Any:
+        return Channel(super()._create_socket())
+
+
+_RECEIVED = PublishReceipt()
+_NOBODY = PublishReceipt(no_subscribers=True)
+
+
+def _reason_text(reason: int) -> str:
+    try:
+        return str(ReasonCode(PacketTypes.PUBACK, identifier=reason))
+    except (KeyError, AssertionError):
+        return f"reason {reason:#04x}"
+
 
 RETAIN_SEND = 0
 RETAIN_NEW_ONLY = 1
@@ -67,16 +101,21 @@ class Link:
         self._connected: asyncio.Future[None] = self._loop.create_future()
         self._acks: dict[int, asyncio.Future[PublishReceipt] | None] = {}
         self._subscribed: dict[int, tuple[list[str], asyncio.Future[None]]] = {}
-        self._sock: socket.socket | None = None
-        self._write_wanted = False
-        self._handled = 0
+        """By packet identifier: QoS 1 messages on the wire, and who waits for their acknowledgement."""
+        self._waiting: deque[tuple[bytes, asyncio.Future[PublishReceipt] | None]] = deque()
+        """Messages beyond `_INFLIGHT`, which have no packet identifier yet."""
+        self._packet_id = _FIRST_PACKET_ID - 1
+        self._reader = PacketReader()
+        self._channel: Channel | None = None
+        self._flush_handle: asyncio.Handle | None = None
+        self._writer_armed = False
         self._misc: asyncio.TimerHandle | None = None
         self._client = self._make_client(client_id, password, will)
 
     def _make_client(self, client_id: str, password: str | None, will: tuple[str, bytes] | None) -> paho.Client:
         settings = self._settings
         path = settings.websocket_path
-        client = paho.Client(
+        client = _Paho(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
             # MQTT 5 has Clean Start (in connect) instead; see `_connect_blocking`
@@ -103,16 +142,10 @@ class Link:
                 properties.WillDelayInterval = settings.session_expiry
             client.will_set(will[0], will[1], qos=1, retain=True, properties=properties)
         client.connect_timeout = settings.connect_timeout
-        client.max_inflight_messages_set(_INFLIGHT)
-        client.max_queued_messages_set(0)  # `publish` bounds them with an error instead of dropping
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
-        client.on_message = self._on_paho_message
-        client.on_publish = self._on_published
         client.on_subscribe = self._on_subscribed
         client.on_socket_close = self._on_socket_close
-        client.on_socket_register_write = self._on_want_write
-        client.on_socket_unregister_write = self._on_unwant_write
         return client
 
     async def open(self) -> None:
@@ -128,17 +161,15 @@ class Link:
         except paho.WebsocketConnectionError as error:
             self._fail(BusDisconnectedError(f"no MQTT over WebSocket at {self._where}: {error}"))
         else:
-            sock: Any = self._client.socket()
-            if sock is None or self.closed.done():
+            channel: Any = self._client.socket()
+            if channel is None or self.closed.done():
                 self._fail(BusDisconnectedError(f"the broker at {self._where} closed the connection at once"))
             else:
-                if isinstance(sock, socket.socket):
-                    # Without it Nagle and delayed acknowledgement cost 40 ms for each QoS 1 message
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._sock = sock
-                self._loop.add_reader(sock, self._readable)
+                channel.send_at_once()
+                self._channel = channel
+                self._loop.add_reader(channel, self._readable)
                 self._misc = self._loop.call_later(_MISC_INTERVAL, self._do_misc)
-                self._arm_writer()
+                self._flush()
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
                 await self._connected
@@ -174,14 +205,15 @@ class Link:
     @property
     def pending(self) -> int:
         """Messages that wait for the broker's acknowledgement."""
-        return len(self._acks)
+        return len(self._acks) + len(self._waiting)
 
     async def close(self) -> None:
         """Say goodbye (the broker then drops the will) and let go of the socket. Never raises."""
         if not self.closed.done():
             self._client.disconnect()
             for _ in range(50):  # until the DISCONNECT is on its way; half a second is generous
-                if not self._client.want_write() or self.closed.done():
+                self._flush()
+                if self._channel is None or not self._channel.unsent:
                     break
                 await asyncio.sleep(0.01)
         self._fail(None)
@@ -208,31 +240,36 @@ class Link:
         Raises `BusDisconnectedError` or `BusOverflowError` at once; the future may end with `BusDisconnectedError` or
         `BusRefusedError`.
         """
-        if self.closed.done() or not self._connected.done():
+        channel = self._channel
+        if channel is None or self.closed.done() or not self._connected.done():
             raise BusDisconnectedError("not connected to the broker")
-        if len(self._acks) >= self._settings.max_pending:
-            raise BusOverflowError(f"{len(self._acks)} messages wait for the broker's acknowledgement")
-        packed = None
-        if self._v5 and (expiry or response_topic or correlation or properties):
-            packed = Properties(PacketTypes.PUBLISH)
-            if expiry:
-                packed.MessageExpiryInterval = expiry
-            if response_topic:
-                packed.ResponseTopic = response_topic
-            if correlation:
-                packed.CorrelationData = correlation
-            if properties:
-                packed.UserProperty = list(properties)
-        info = self._client.publish(topic, payload, qos, retain, packed)
-        if info.rc == MQTTErrorCode.MQTT_ERR_NO_CONN:
-            raise BusDisconnectedError("not connected to the broker")
-        if info.rc not in {MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_QUEUE_SIZE}:
-            raise BusDisconnectedError(f"publishing failed: {paho.error_string(info.rc)}")
+        if self.pending >= self._settings.max_pending:
+            raise BusOverflowError(f"{self.pending} messages wait for the broker's acknowledgement")
+        if channel.unsent > _MAX_UNSENT:
+            raise BusOverflowError(f"{channel.unsent} octets wait for the broker to read")
+        packet = pack_publish(
+            topic, payload, qos=qos, retain=retain, v5=self._v5, expiry=expiry, response_topic=response_topic,
+            correlation=correlation, properties=properties,
+        )  # fmt: skip
         if qos == 0:
+            channel.write(packet)
+            self._flush_soon()
             return None
         receipt: asyncio.Future[PublishReceipt] | None = self._loop.create_future() if want_receipt else None
-        self._acks[info.mid] = receipt
+        if len(self._acks) < _INFLIGHT:
+            self._send(channel, packet, receipt)
+        else:
+            self._waiting.append((packet, receipt))
         return receipt
+
+    def _send(self, channel: Channel, packet: bytes, receipt: asyncio.Future[PublishReceipt] | None) -> None:
+        self._packet_id = self._packet_id + 1 if self._packet_id < _LAST_PACKET_ID else _FIRST_PACKET_ID
+        if self._packet_id in self._acks:
+            self._fail(BusDisconnectedError("connection to the broker lost: it has left a message unacknowledged"))
+            return
+        self._acks[self._packet_id] = receipt
+        channel.write(with_packet_id(packet, self._packet_id))
+        self._flush_soon()
 
     def subscribe(self, filters: list[tuple[str, int, int]]) -> asyncio.Future[None]:
         """Subscribe to (filter, QoS, retain handling). The future ends with the broker's word.
@@ -250,6 +287,7 @@ class Link:
         rc, mid = self._client.subscribe(wanted)
         if rc != MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
             raise BusDisconnectedError("not connected to the broker")
+        self._flush_soon()
         done: asyncio.Future[None] = self._loop.create_future()
         self._subscribed[mid] = ([name for name, _, _ in filters], done)
         return done
@@ -258,58 +296,105 @@ class Link:
         """Stop a subscription, without waiting for the broker's word."""
         if not self.closed.done():
             self._client.unsubscribe(topic_filter)
+            self._flush_soon()
 
     # -- the socket ----------------------------------------------------------------------------------------------
 
     def _readable(self) -> None:
-        # paho reads one packet a call and does not say whether there was one: go on while packets are handled.
-        # TLS may hold decrypted bytes that select() does not see, so "pending" counts too.
-        for _ in range(_READ_BATCH):
-            handled = self._handled
-            if self._client.loop_read() != MQTTErrorCode.MQTT_ERR_SUCCESS or self._sock is None:
-                break
-            if handled == self._handled and not self._pending():
-                break
+        channel = self._channel
+        if channel is None:
+            return
+        try:
+            data = channel.receive()
+            if data:
+                for first, packet, body in self._reader.feed(data):
+                    self._take(channel, first, packet, body)
+                    if self._channel is None:  # paho has found that it was the last one
+                        return
+        except MalformedPacketError as error:
+            self._fail(BusDisconnectedError(f"connection to the broker lost: it sent {error}"))
+        except OSError as error:
+            self._fail(BusDisconnectedError(f"connection to the broker lost: {error.strerror or error}"))
         else:
-            if self._pending():
+            if data == b"":
+                self._fail(BusDisconnectedError("connection to the broker lost: it closed the connection"))
+                return
+            channel.acknowledge()
+            if channel.has_more():
                 self._loop.call_soon(self._readable)
-        self._acknowledge()
 
-    def _acknowledge(self) -> None:
-        """Let the kernel acknowledge now what has come (it falls back to waiting 40 ms by itself, so again each time).
+    def _take(self, channel: Channel, first: int, packet: bytes, body: bytes) -> None:
+        kind = first & _PACKET_TYPE
+        if kind == PacketType.PUBLISH:
+            self._take_publish(channel, first, body)
+        elif kind == PacketType.PUBACK:
+            self._take_puback(channel, body)
+        else:
+            channel.hand_over(packet)
+            self._client.loop_read()
 
-        A broker without TCP_NODELAY (Mosquitto's default) holds its next small message until then.
-        """
-        if isinstance(self._sock, socket.socket) and hasattr(socket, "TCP_QUICKACK"):
-            with contextlib.suppress(OSError):  # closed meanwhile; noticed by the next read
-                self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+    def _take_publish(self, channel: Channel, first: int, body: bytes) -> None:
+        try:
+            message, packet_id = unpack_publish(first, body, v5=self._v5)
+        except UnreadableMessageError as error:
+            logger.warning("ignored a message: %s", error)
+            packet_id = error.packet_id
+        else:
+            self._on_message(message)
+        if packet_id:
+            channel.write(pack_puback(packet_id))
+            self._flush_soon()
 
-    def _pending(self) -> bool:
-        pending = getattr(self._sock, "pending", None)
-        return pending is not None and pending() > 0
+    def _take_puback(self, channel: Channel, body: bytes) -> None:
+        packet_id, reason = unpack_puback(body)
+        if packet_id not in self._acks:
+            return
+        receipt = self._acks.pop(packet_id)
+        if self._waiting:
+            self._send(channel, *self._waiting.popleft())
+        if receipt is None or receipt.done():
+            if reason >= _REASON_FAILURE:
+                why = _reason_text(reason)
+                logger.error("the broker refused a message: %s (check the access rules of this account)", why)
+        elif reason >= _REASON_FAILURE:
+            receipt.set_exception(BusRefusedError(f"the broker refused the message: {_reason_text(reason)}"))
+        else:
+            receipt.set_result(_NOBODY if reason == _REASON_NO_SUBSCRIBERS else _RECEIVED)
 
-    def _on_want_write(self, _client: paho.Client, _userdata: Any, _sock: Any) -> None:
-        self._write_wanted = True
-        self._arm_writer()
+    def _flush_soon(self) -> None:
+        """Send at the end of this turn of the loop: what comes together goes together."""
+        if self._flush_handle is None and not self._writer_armed:
+            self._flush_handle = self._loop.call_soon(self._flush)
 
-    def _arm_writer(self) -> None:
-        if self._sock is not None and self._write_wanted:
-            self._loop.add_writer(self._sock, self._client.loop_write)
-
-    def _on_unwant_write(self, _client: paho.Client, _userdata: Any, _sock: Any) -> None:
-        self._write_wanted = False
-        if self._sock is not None:
-            self._loop.remove_writer(self._sock)
+    def _flush(self) -> None:
+        if self._flush_handle is not None:
+            self._flush_handle.cancel()
+            self._flush_handle = None
+        channel = self._channel
+        if channel is None:
+            return
+        try:
+            done = channel.flush()
+        except OSError as error:
+            self._fail(BusDisconnectedError(f"connection to the broker lost: {error.strerror or error}"))
+            return
+        if done == self._writer_armed:
+            self._writer_armed = not done
+            if done:
+                self._loop.remove_writer(channel)
+            else:
+                self._loop.add_writer(channel, self._flush)
 
     def _on_socket_close(self, _client: paho.Client, _userdata: Any, _sock: Any) -> None:
-        if self._sock is not None:
-            self._loop.remove_reader(self._sock)
-            self._loop.remove_writer(self._sock)
-            self._sock = None
+        if self._channel is not None:
+            self._loop.remove_reader(self._channel)
+            self._loop.remove_writer(self._channel)
+            self._channel = None
 
     def _do_misc(self) -> None:
         if not self.closed.done():
             self._client.loop_misc()
+            self._flush()
             self._misc = self._loop.call_later(_MISC_INTERVAL, self._do_misc)
 
     # -- paho's callbacks; all but the socket's run in the loop ----------------------------------------------------
@@ -332,43 +417,7 @@ class Link:
         else:
             self._fail(BusDisconnectedError(f"connection to the broker lost: {reason}"))
 
-    def _on_paho_message(self, _client: paho.Client, _userdata: Any, raw: paho.MQTTMessage) -> None:
-        self._handled += 1
-        try:
-            topic = raw.topic
-        except UnicodeDecodeError:
-            logger.warning("ignored a message whose topic is not UTF-8")
-            return
-        properties = raw.properties if self._v5 else None
-        payload = bytes(raw.payload)
-        if properties is None or properties.isEmpty():
-            message = Message(topic, payload, bool(raw.retain), raw.qos)
-        else:
-            message = Message(
-                topic,
-                payload,
-                bool(raw.retain),
-                raw.qos,
-                getattr(properties, "ResponseTopic", None),
-                getattr(properties, "CorrelationData", None),
-                tuple(getattr(properties, "UserProperty", ())),
-            )
-        self._on_message(message)
-
-    def _on_published(self, _c: paho.Client, _u: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:
-        self._handled += 1
-        receipt = self._acks.pop(mid, None)
-        if receipt is None or receipt.done():
-            if reason.value >= _REASON_FAILURE:
-                logger.error("the broker refused a message: %s (check the access rules of this account)", reason)
-            return
-        if reason.value >= _REASON_FAILURE:
-            receipt.set_exception(BusRefusedError(f"the broker refused the message: {reason}"))
-        else:
-            receipt.set_result(PublishReceipt(no_subscribers=reason.value == _REASON_NO_SUBSCRIBERS))
-
     def _on_subscribed(self, _c: paho.Client, _u: Any, mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
-        self._handled += 1
         names, done = self._subscribed.pop(mid, ([], None))
         if done is None or done.done():
             return
@@ -383,20 +432,23 @@ class Link:
         """End the link once, for the first reason given; everything that waits hears it."""
         if self.closed.done():
             return
-        if self._misc is not None:
-            self._misc.cancel()
+        for handle in (self._misc, self._flush_handle):
+            if handle is not None:
+                handle.cancel()
         if error is None:
             self.closed.set_result(None)
         else:
             self.closed.set_exception(error)
             self.closed.exception()  # retrieved: the owner may already be gone
         reason = error or BusDisconnectedError("the connection was closed")
-        waiting = [*self._acks.values(), *(done for _, done in self._subscribed.values()), self._connected]
+        publishes = (*self._acks.values(), *(receipt for _, receipt in self._waiting))
+        waiting = [*publishes, *(done for _, done in self._subscribed.values()), self._connected]
         for receipt in waiting:
             if receipt is not None and not receipt.done():
                 receipt.set_exception(reason)
                 receipt.exception()
         self._acks.clear()
+        self._waiting.clear()
         self._subscribed.clear()
         sock = self._client.socket()
         if sock is not None:
