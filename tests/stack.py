@@ -136,6 +136,16 @@ class Demo:
     def wait_power(self, wanted: str, target: int = 1, timeout: float = 30) -> None:
         until(lambda: self.power(target) == wanted, timeout, f"target {target} {wanted}")
 
+    def wait_idle(self, timeout: float = 60) -> None:
+        """Wait until no machine is on its way to another state, so that none is busy."""
+        nodes = len(self.ready["nodes"])
+
+        def idle() -> bool:
+            states = [json.loads(line.split(" ", 1)[1]) for line in self.mosquitto_sub("nodes/+/state", count=nodes)]
+            return len(states) == nodes and all(state.get("target") is None for state in states)
+
+        until(idle, timeout, "every machine to come to rest")
+
     def pids(self, module: str) -> list[int]:
         """Process ids of one of the demo's programs, by its module or program name."""
         found = []

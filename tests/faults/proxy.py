@@ -16,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 _CHUNK = 65536
+_CLIENTS = 64
+"""Clients of a UDP proxy whose answers find their way; each run of ipmitool is one."""
 
 
 class Line(enum.Enum):
@@ -235,6 +237,8 @@ class UdpProxy:
                 remote_addr=("127.0.0.1", self.target),
             )
             self._far[client] = far
+            while len(self._far) > _CLIENTS:
+                self._far.pop(next(iter(self._far))).close()
         self._pass(data, far, None)
 
     def _pass(self, data: bytes, to: asyncio.DatagramTransport | None, address: tuple[str, int] | None) -> None:

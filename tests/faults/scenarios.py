@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from lab import LINKS, POWER, PROCESSES, SERVICES, Lab
+from fault_lab import LINKS, POWER, PROCESSES, SERVICES, Lab
 from proxy import CLEAR, Line, Weather
 
 LOSSY_TCP = Weather(delay=0.05, loss=0.1, retransmission=0.8)

@@ -8,7 +8,7 @@ import signal
 import termios
 import time
 
-from lab import CONSOLE, NODES, Lab
+from fault_lab import CONSOLE, NODES, Lab
 from stack import until
 
 

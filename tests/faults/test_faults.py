@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import CONSOLE, LIFE, POWER, Lab, make_lab
+from fault_lab import CONSOLE, LIFE, POWER, Lab, make_lab
 from scenarios import PHASES, Fault, all_faults, moment, reload_all, restart_end_of, set_power
 from stack import Outcome, have, until
 from terminal import Terminal
@@ -79,7 +79,7 @@ def test_whole_again(lab: Lab, fault: Fault, phase: str) -> None:
     time.sleep(fault.lasts)
     fault.heal(lab)
     healed = time.monotonic()
-    lab.wait_whole(PATIENCE)
+    lab.wait_whole(PATIENCE, idle=False)
     check.console_works()
     check.recovery = time.monotonic() - healed
     check.finish()
@@ -110,6 +110,8 @@ class Check:
     def prepare(self) -> None:
         """The machines are as the phase needs them."""
         lab = self.lab
+        if self.fault.where == "agent-board":
+            lab.space_resets()
         lab.simulator("pc", POWER, soft_off="ignore")
         set_power(lab, self.phase == "forcing off")
         if not lab.is_on(CONSOLE):

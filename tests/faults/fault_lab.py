@@ -34,6 +34,8 @@ NODES = {POWER: 1, CONSOLE: 2}
 LINKS = ("client-gateway", "gateway-broker", "agent-broker", "relay-broker", "agent-board", "relay-board")
 PROCESSES = ("broker", "esp8266-agent", "sol-relay", "ipmi-gateway")
 SERVICES = PROCESSES[1:]
+RESETS_APART = 16.0
+"""Seconds."""
 LIFE = 1.5 + 2.0
 """Seconds that a command from the gateway may be old when it is begun: accept_timeout and the tolerance for clocks."""
 
@@ -73,6 +75,7 @@ class Lab:
         self.results: dict[str, list[dict[str, Any]]] = {}
         """By command id, what was said on power/result."""
         self.name = "first"
+        self._reset_at = float("-inf")
         self._ended: dict[str, datetime] = {}
         """By service, when it was last told to end, or killed: what it said before is old."""
         self._start()
@@ -175,6 +178,17 @@ class Lab:
         for proxy in self.proxies[link]:
             self._run(proxy.set(weather))
 
+    def space_resets(self) -> None:
+        """Wait until another reset of the boards' connections is none too many.
+
+        Three within 30 s without a restart mean to the agent that another program takes its boards, which it says and
+        waits for: a fault of its own, tested with the agent.
+        """
+        wait = self._reset_at + RESETS_APART - time.monotonic()
+        if wait > 0:
+            time.sleep(wait)
+        self._reset_at = time.monotonic()
+
     def drop_connections(self, link: str) -> None:
         """Reset what is connected by a line now."""
         for proxy in self.proxies[link]:
@@ -240,8 +254,8 @@ class Lab:
         """What the machine is in truth."""
         return self.simulator("state", node)["power"] == "on"
 
-    def ailments(self) -> str:
-        """What is not whole; empty when all is."""
+    def ailments(self, *, idle: bool = True) -> str:
+        """What is not whole; empty when all is. `idle`: a node that is still carrying out a command is not."""
         for service in SERVICES:
             if self.retained.get(f"services/{service}/availability") != b"online":
                 return f"{service} is not online"
@@ -256,7 +270,7 @@ class Lab:
             truth = "on" if self.is_on(node) else "off"
             if state.get("power") != truth:
                 return f"state of {node} says {state.get('power')}, it is {truth}"
-            if state.get("action") is not None or state.get("target") is not None:
+            if idle and (state.get("action") is not None or state.get("target") is not None):
                 return f"{node} is busy: {state}"
             if self.said(f"nodes/{node}/info").get("name") != (self.name if node == POWER else node):
                 return f"info of {node} is old"
@@ -276,14 +290,18 @@ class Lab:
         done = self.ipmitool("-N", "1", "-R", "2", "power", "on", target=NODES[CONSOLE])
         return f"a power command is answered with {done.text.strip()!r}" if done.code else ""
 
-    def wait_whole(self, timeout: float) -> float:
-        """Wait until retained state and answers are right; returns the seconds it took."""
+    def wait_whole(self, timeout: float, *, idle: bool = True) -> float:
+        """Wait until retained state and answers are right; returns the seconds it took.
+
+        `idle`: a command that was under way must have ended too. One whose press was broken off ends when the machine
+        has had its time to follow (`off_grace`, 10 s): that is patience, not damage.
+        """
         started = time.monotonic()
         why = ""
 
         def whole() -> bool:
             nonlocal why
-            why = self.ailments() or self.answers()
+            why = self.ailments(idle=idle) or self.answers()
             return not why
 
         try:
