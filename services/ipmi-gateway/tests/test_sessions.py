@@ -455,3 +455,22 @@ def test_work_maximum() -> None:
     assert busy is not None
     assert busy.code == 0xC0
     assert harness.finish_work() == 1
+
+
+def test_a_lost_answer_to_close_session_is_sent_again(harness: Harness, client: RmcpClient) -> None:
+    client.login("admin", "secret")
+    assert client.keys is not None
+    raw = message(APP, 0x3C, client.keys.session_id.to_bytes(4, "little"), sequence=9)
+    for _ in range(2):
+        client.send(client.seal(IPMI, raw))
+        answer = client.receive_answer()
+        assert answer is not None
+        assert (answer.sequence, answer.command, answer.code) == (9, 0x3C, 0)
+    assert not harness.engine.manager.sessions
+    assert client.silent(client.seal(IPMI, GET_DEVICE_ID))
+    packet = client.seal(IPMI, raw)
+    assert RmcpClient(harness.transport(("192.0.2.66", 6))).silent(packet)
+    assert not client.silent(packet)
+    assert client.silent(packet)
+    harness.advance(60)
+    assert client.silent(client.seal(IPMI, raw))

@@ -171,7 +171,7 @@ class GatewayApp:
     def _remove_node(self, served: _Served) -> None:
         node = served.settings
         if served.listener is not None:
-            self.gateway.server.stop_listening(served.listener)
+            self.gateway.stop_listening_for(served.listener)
         served.bmc.controller.sol.close("this node is no longer served")
         served.bmc.controller.retire()
         if node.address is not None:

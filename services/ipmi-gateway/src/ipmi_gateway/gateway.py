@@ -11,6 +11,8 @@ The service (`app.py`) uses the same class and adds targets that stand for nodes
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from ipaddress import AddressValueError, IPv4Address
 from typing import Any
 
 from ipmi_gateway import audit
@@ -56,6 +58,8 @@ class Gateway:
         self.bmc = Bmc.create(self.fleet, None, LocalTarget(self.fleet.name))
         """The gateway's own controller, at 20h."""
         self._on_event = on_event
+        self._own: dict[str, Bmc] = {}
+        """Controllers with a listener of their own, by its name."""
         self.engine = Engine(
             self.directory, self.users, registry or build_registry(), settings, on_event=self._on_session_event
         )
@@ -87,11 +91,9 @@ class Gateway:
     def remove_target(self, address: int, *, channel: int = 0) -> None:
         """Stop serving what is at (channel, address). Raises `KeyError` when nothing is."""
         bmc = self.directory.find(channel, address)
-        bmc = self.directory.find(channel, address)
         self.directory.remove(channel, address)
         if bmc is not None:
             bmc.controller.retire()
-        if bmc is not None:
             bmc.controller.sol.close("this node is no longer served")
 
     def listen(self, host: str, port: int, *, public_port: int | None = None, reuse_port: bool = False) -> int:
@@ -104,11 +106,18 @@ class Gateway:
 
     def listen_for(self, bmc: Bmc, host: str, port: int, *, public_port: int | None = None) -> Listener:
         """Listen on an address and port of a node's own, for clients that can't bridge. Raises `OSError`."""
-        listener = Listener(
-            bmc.node_id or f"{host}:{port}", bmc.view(), bridging=False, public_port=public_port or port
-        )
+        view = bmc.view()
+        listener = Listener(bmc.node_id or f"{host}:{port}", view, bridging=False, public_port=public_port or port)
         self.server.listen(listener, host, port)
+        lan = self.fleet.lan
+        view.lan = replace(lan, address=host if _is_own_address(host) else lan.address, port=listener.public_port)
+        self._own[listener.name] = view
         return listener
+
+    def stop_listening_for(self, listener: Listener) -> None:
+        """Close what `listen_for` opened; its sessions are left to time out."""
+        self.server.stop_listening(listener)
+        del self._own[listener.name]
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -125,6 +134,14 @@ class Gateway:
     def _on_session_event(self, event: Event) -> None:
         audit.write(event)
         if isinstance(event, LoginFailed):
-            self.bmc.controller.record_login_failure()
+            self._own.get(event.listener, self.bmc).controller.record_login_failure()
         if self._on_event is not None:
             self._on_event(event)
+
+
+def _is_own_address(host: str) -> bool:
+    """Whether this is one IPv4 address, and not all of them, a name, or an IPv6 address."""
+    try:
+        return not IPv4Address(host).is_unspecified
+    except AddressValueError:
+        return False
