@@ -10,6 +10,7 @@ from pypmi_cli import demo as demo_module
 from pypmi_cli.access import AccessOptions
 from pypmi_cli.commands.boot import boot
 from pypmi_cli.commands.console import console
+from pypmi_cli.commands.doctor import doctor
 from pypmi_cli.commands.events import events
 from pypmi_cli.commands.identify import identify
 from pypmi_cli.commands.nodes import nodes
@@ -57,7 +58,7 @@ def _options(
     context.obj = AccessOptions(mqtt, config, user, password_file, ca_file, prefix, protocol)
 
 
-for command in (nodes, watch, power, console, boot, identify, sensors, events):
+for command in (nodes, watch, power, console, boot, identify, sensors, events, doctor):
     app.command()(command)
 
 

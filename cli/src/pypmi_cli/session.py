@@ -7,7 +7,7 @@ last will: it is a visitor.
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -77,14 +77,20 @@ class Session:
 
 
 @asynccontextmanager
-async def connect(access: Access, *, events: bool = False, settle: bool = True) -> AsyncIterator[Session]:
-    """Be on the bus while the block runs, with the fleet's state read. Raises `ToolError`."""
+async def connect(
+    access: Access, *, events: bool = False, prepare: Callable[[Session], None] | None = None
+) -> AsyncIterator[Session]:
+    """Be on the bus while the block runs, with the fleet's state read. Raises `ToolError`.
+
+    `prepare` may add subscriptions before the connection is made.
+    """
     session = Session(access, events=events)
+    if prepare is not None:
+        prepare(session)
     running = asyncio.create_task(session.bus.run())
     try:
         await session.wait_connected()
-        if settle:
-            await session.settle()
+        await session.settle()
         yield session
     finally:
         running.cancel()
