@@ -3,9 +3,10 @@
 from collections import deque
 from collections.abc import Callable
 
-from ipmi_gateway.bmc import Bmc, Fleet
+from ipmi_gateway.bmc import Bmc
 from ipmi_gateway.codes import Code, NetFn, Privilege
 from ipmi_gateway.commands.registry import CompletionError, Registry, Request
+from ipmi_gateway.controller.fleet import Fleet
 from ipmi_gateway.directory import Directory, Listener
 from ipmi_gateway.engine import Engine, Work
 from ipmi_gateway.events import Event

@@ -15,8 +15,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Self
 
-from ipmi_gateway.bmc import Bmc, Fleet
+from ipmi_gateway.bmc import Bmc
 from ipmi_gateway.codes import Privilege
+from ipmi_gateway.controller.fleet import Fleet
 from ipmi_gateway.gateway import Gateway
 from ipmi_gateway.server import open_socket
 from ipmi_gateway.sessions.users import User

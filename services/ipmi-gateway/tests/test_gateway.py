@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from ipmi_gateway.bmc import Bmc, Fleet
+from ipmi_gateway.bmc import Bmc
 from ipmi_gateway.controller.facts import LanFacts
+from ipmi_gateway.controller.fleet import Fleet
 from ipmi_gateway.gateway import Gateway
 from ipmi_gateway.sessions.users import User
 from rmcp_client import RmcpClient, UdpTransport

@@ -10,8 +10,9 @@ from engine_harness import Harness
 from hypothesis import given
 from hypothesis import strategies as st
 from ipmi_gateway import audit
-from ipmi_gateway.bmc import Bmc, Fleet
+from ipmi_gateway.bmc import Bmc
 from ipmi_gateway.codes import Privilege
+from ipmi_gateway.controller.fleet import Fleet
 from ipmi_gateway.directory import Directory
 from ipmi_gateway.events import CloseReason, CommandDone, LoginFailed, SessionClosed, SessionOpened
 from ipmi_gateway.sessions.entropy import Entropy

@@ -19,9 +19,10 @@ from pypmi.contract import Event, EventType, utc_now
 from pypmi.service import Service
 from pypmi.view import Change, FleetView, NodeView
 
-from ipmi_gateway.bmc import Bmc, Fleet
+from ipmi_gateway.bmc import Bmc
 from ipmi_gateway.codes import Privilege
 from ipmi_gateway.controller.facts import Identity, LanFacts
+from ipmi_gateway.controller.fleet import Fleet
 from ipmi_gateway.directory import Listener
 from ipmi_gateway.gateway import Gateway
 from ipmi_gateway.host import host_network

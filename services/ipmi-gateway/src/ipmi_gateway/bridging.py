@@ -7,7 +7,7 @@ that all clients take: an answer nested into the Send Message response is not re
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ipmi_gateway.codes import BMC_ADDRESS, Code, NetFn, Privilege
 from ipmi_gateway.packets import ipmb
@@ -22,55 +22,78 @@ MAX_DEPTH: Final = 2
 """Single and dual bridging."""
 _TRACK_REQUEST: Final = 0x40
 _CHANNEL_MASK: Final = 0x0F
-_APP: Final = int(NetFn.APP)
-_OK: Final = int(Code.OK)
 _USER: Final = int(Privilege.USER)
 
 
-@dataclass(slots=True)
-class Route:
+class Route(NamedTuple):
     """Where a bridged request comes out."""
 
     answers: tuple[bytes, ...]
     """To send before the request's own answer: the Send Message responses, outermost first."""
+    raw: bytes
+    """The octets of `request`."""
     request: ipmb.Message
     """The innermost message."""
     bmc: "Bmc"
     channel: int
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A bridged request that does not come out."""
+
+    answers: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A Send Message request and what is in it."""
+
+    raw: bytes
+    """The octets of `inner`."""
+    inner: ipmb.Message
+    last: bool
+    """`inner` is not one more Send Message."""
+    channel: int
+    accepted: bytes
+    """The response to the Send Message request itself."""
+
+
 def resolve(
-    message: ipmb.Message, listener: "Listener", directory: "Directory", user: "User", privilege: Privilege
-) -> Route | tuple[bytes, ...]:
-    """Follow a Send Message request to its end, or return the answers that refuse it."""
+    raw: bytes, listener: "Listener", directory: "Directory", user: "User", privilege: Privilege
+) -> Route | Refused:
+    """Follow a Send Message request (its octets) to its end."""
     answers: tuple[bytes, ...] = ()
     for _ in range(MAX_DEPTH):
-        inner = _unwrap(message.data) if privilege >= _USER else Code.INSUFFICIENT_PRIVILEGE
-        if isinstance(inner, Code):
-            return (*answers, ipmb.pack_response(message, inner))
-        channel = message.data[0] & _CHANNEL_MASK
-        bmc = _find(listener, directory, channel, inner.rs_address)
+        layer = _peel(raw) if privilege >= _USER else Code.INSUFFICIENT_PRIVILEGE
+        if isinstance(layer, Code):
+            return Refused((*answers, ipmb.respond(raw, layer)))
+        bmc = _find(listener, directory, layer.channel, layer.inner.rs_address)
         if bmc is None:
-            return (*answers, ipmb.pack_response(message, Code.DESTINATION_UNAVAILABLE))
-        last = inner.command != SEND_MESSAGE or inner.netfn != _APP
-        if last and not user.may_reach(bmc.node_id):
-            return (*answers, ipmb.pack_response(message, Code.INSUFFICIENT_PRIVILEGE))
-        answers = (*answers, ipmb.pack_response(message, _OK))
-        if last:
-            return Route(answers, inner, bmc, channel)
-        message = inner
-    return (*answers, ipmb.pack_response(message, Code.INVALID_FIELD))
+            return Refused((*answers, ipmb.respond(raw, Code.DESTINATION_UNAVAILABLE)))
+        if layer.last and not user.may_reach(bmc.node_id):
+            return Refused((*answers, ipmb.respond(raw, Code.INSUFFICIENT_PRIVILEGE)))
+        answers = (*answers, layer.accepted)
+        if layer.last:
+            return Route(answers, layer.raw, layer.inner, bmc, layer.channel)
+        raw = layer.raw
+    return Refused((*answers, ipmb.respond(raw, Code.INVALID_FIELD)))
 
 
 @lru_cache(ipmb.REMEMBERED)
-def _unwrap(data: bytes) -> ipmb.Message | Code:
-    """The message inside the data of a Send Message request, or why it is refused."""
-    if len(data) < 1 + ipmb.MINIMUM_LENGTH:
+def _peel(raw: bytes) -> _Layer | Code:
+    """What is inside a Send Message request, or why it is refused."""
+    message = ipmb.unpack(raw)
+    if message is None or len(message.data) < 1 + ipmb.MINIMUM_LENGTH:
         return Code.DATA_LENGTH_INVALID
-    if data[0] & ~_CHANNEL_MASK != _TRACK_REQUEST:
+    if message.data[0] & ~_CHANNEL_MASK != _TRACK_REQUEST:
         return Code.INVALID_FIELD
-    inner = ipmb.unpack(data[1:])
-    return Code.INVALID_FIELD if inner is None or inner.netfn & 1 else inner
+    inside = message.data[1:]
+    inner = ipmb.unpack(inside)
+    if inner is None or inner.netfn & 1:
+        return Code.INVALID_FIELD
+    last = inner.command != SEND_MESSAGE or inner.netfn != NetFn.APP
+    return _Layer(inside, inner, last, message.data[0] & _CHANNEL_MASK, ipmb.pack_response(message, Code.OK))
 
 
 def _find(listener: "Listener", directory: "Directory", channel: int, address: int) -> "Bmc | None":

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Final
 
-from ipmi_gateway.bridging import SEND_MESSAGE, resolve
+from ipmi_gateway.bridging import SEND_MESSAGE, Refused, resolve
 from ipmi_gateway.codes import BMC_ADDRESS, Code, NetFn, Privilege
 from ipmi_gateway.commands.registry import Command, CompletionError, Registry, Request, call
 from ipmi_gateway.commands.session import session_commands
@@ -282,15 +282,16 @@ class Engine:
         if message is None or message.netfn & 1 or message.rs_address != BMC_ADDRESS:
             return
         answers: tuple[bytes, ...] = ()
+        asked = raw  # the octets of `message`; `raw` stays what came
         bmc = session.listener.bmc
         channel = 0
         bridged = message.command == SEND_MESSAGE and message.netfn == _APP
         if bridged:
-            route = resolve(message, session.listener, self.directory, session.user, session.privilege)
-            if isinstance(route, tuple):
-                self._answer(session, raw, route, now)
+            route = resolve(raw, session.listener, self.directory, session.user, session.privilege)
+            if isinstance(route, Refused):
+                self._answer(session, raw, route.answers, now)
                 return
-            answers, message, bmc, channel = route.answers, route.request, route.bmc, route.channel
+            answers, asked, message, bmc, channel = route
         request = Request(
             message.netfn, message.command, message.data, bmc, session, now, message.rs_lun, bridged, channel
         )
@@ -299,7 +300,7 @@ class Engine:
         if isinstance(result, bytes):  # nearly always; the rest of this is for what has to wait, and for refusals
             if command is not None and command.changes:
                 self._report(session, message, command, bmc.node_id, _OK)
-            self._answer(session, raw, (*answers, ipmb.pack_response(message, _OK, result)), now)
+            self._answer(session, raw, (*answers, ipmb.respond(asked, _OK, result)), now)
             return
         if not isinstance(result, Exception) and command is not None:
             if (

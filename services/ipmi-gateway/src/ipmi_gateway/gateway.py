@@ -16,10 +16,11 @@ from ipaddress import AddressValueError, IPv4Address
 from typing import Any
 
 from ipmi_gateway import audit
-from ipmi_gateway.bmc import Bmc, Fleet
+from ipmi_gateway.bmc import Bmc
 from ipmi_gateway.commands.registry import Registry
 from ipmi_gateway.commands.table import build_registry
 from ipmi_gateway.controller.facts import PacketCounts
+from ipmi_gateway.controller.fleet import Fleet
 from ipmi_gateway.directory import Directory, Listener
 from ipmi_gateway.engine import Engine
 from ipmi_gateway.events import Event, LoginFailed

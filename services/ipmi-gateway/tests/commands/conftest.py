@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from ipmi_gateway.bmc import Bmc, Fleet
+from ipmi_gateway.bmc import Bmc
 from ipmi_gateway.codes import Privilege
 from ipmi_gateway.commands.registry import CompletionError, Request
 from ipmi_gateway.commands.table import build_registry
+from ipmi_gateway.controller.fleet import Fleet
 from ipmi_gateway.store import Store
 from ipmi_gateway.targets.base import Origin, TargetError, TargetUnavailableError, TargetUnsupportedError
 from pypmi.contract import (

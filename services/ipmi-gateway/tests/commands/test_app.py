@@ -4,9 +4,10 @@ import uuid
 from typing import Any
 
 import pytest
-from ipmi_gateway.bmc import Bmc, Fleet
+from ipmi_gateway.bmc import Bmc
 from ipmi_gateway.codes import Code, Privilege
 from ipmi_gateway.controller.facts import Identity
+from ipmi_gateway.controller.fleet import Fleet
 from ipmi_gateway.targets.base import Origin
 from pypmi.contract import PowerState
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ipmi_gateway.bmc import Bmc, Fleet
+from ipmi_gateway.bmc import Bmc
 from ipmi_gateway.codes import Code
+from ipmi_gateway.controller.fleet import Fleet
 from ipmi_gateway.targets import pyghmi_target
 from ipmi_gateway.targets.base import RefreshingTarget, ResettableTarget, Target
 from ipmi_gateway.targets.pyghmi_target import PyghmiTarget

@@ -4,8 +4,9 @@ import struct
 from typing import Any
 
 import pytest
-from ipmi_gateway.bmc import Bmc, Fleet
+from ipmi_gateway.bmc import Bmc
 from ipmi_gateway.codes import Code, Privilege
+from ipmi_gateway.controller.fleet import Fleet
 from ipmi_gateway.store import Store
 
 STORAGE, SENSOR = 0x0A, 0x04

@@ -4,8 +4,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from ipmi_gateway.bmc import Fleet
 from ipmi_gateway.codes import Code, Privilege
+from ipmi_gateway.controller.fleet import Fleet
 from ipmi_gateway.targets.base import TargetUnavailableError
 from pypmi.contract import Event, EventType, PowerAction, PowerState, utc_now
 

@@ -77,7 +77,7 @@ def get_status(request: Request) -> bytes:
     last = controller.last_status
     # State and info are immutable, and stay the same objects until the agent says something new: most answers are the
     # last one (0.2 µs instead of 1.5).
-    mark = controller.mark_state(request.now)
+    mark = controller.mark.state(request.now)
     if last is not None and last[0] is state and last[1] is info and last[2] == policy and mark is IdentifyState.OFF:
         return last[3]
     answer = _status(state, info, policy, mark)
@@ -130,7 +130,7 @@ async def _light(request: Request, seconds: int | None) -> None:
     try:
         await target_of(request).identify(seconds, origin_of(request))
     except TargetUnsupportedError:
-        request.bmc.controller.mark(seconds, request.now)
+        request.bmc.controller.mark.set(seconds, request.now)
 
 
 def restore_policy(request: Request) -> int:

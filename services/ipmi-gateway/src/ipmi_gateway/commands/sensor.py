@@ -4,11 +4,11 @@ from collections.abc import Awaitable
 
 from pypmi.contract import NodeState, PowerState
 
-from ipmi_gateway.bmc import Controller
 from ipmi_gateway.codes import Code, NetFn, Privilege
 from ipmi_gateway.commands.actions import refreshed
 from ipmi_gateway.commands.registry import CompletionError, Registry, Request
 from ipmi_gateway.controller import event_records
+from ipmi_gateway.controller.controller import Controller
 from ipmi_gateway.controller.sdr_records import factors_reply, readable_mask, threshold_events
 from ipmi_gateway.controller.sensors import (
     DISCRETE,

@@ -43,7 +43,6 @@ def pack_request(message: Message) -> bytes:
     return b"%b%c%b%c" % (head, checksum(head), body, checksum(body))
 
 
-@lru_cache(REMEMBERED)
 def pack_response(request: Message, code: int, data: bytes = b"") -> bytes:
     """The octets of the response to a request: its addresses and LUNs exchanged, its sequence number kept."""
     rq_address = request.rq_address
@@ -56,3 +55,12 @@ def pack_response(request: Message, code: int, data: bytes = b"") -> bytes:
         data,
     )
     return b"%c%c%c%b%c" % (rq_address, netfn_lun, -(rq_address + netfn_lun) & 0xFF, body, -sum(body) & 0xFF)
+
+
+@lru_cache(REMEMBERED)
+def respond(raw: bytes, code: int, data: bytes = b"") -> bytes:
+    """The octets of the response to a request that `unpack` has taken. Raises ValueError for one that it has not."""
+    request = unpack(raw)
+    if request is None:
+        raise ValueError("not an IPMI message")
+    return pack_response(request, code, data)

@@ -21,13 +21,11 @@ class Entropy:
     def block(self) -> bytes:
         """16 octets."""
         position = self._position
-        block = self._pool[position : position + _BLOCK]
-        if len(block) == _BLOCK:
-            self._position = position + _BLOCK
-            return block
-        self._pool = self._source(_BULK)
-        self._position = _BLOCK
-        return self._pool[:_BLOCK]
+        if position == len(self._pool):
+            self._pool = self._source(_BULK)
+            position = 0
+        self._position = end = position + _BLOCK
+        return self._pool[position:end]
 
     def identifier(self) -> int:
         """A 32-bit number that is not zero."""

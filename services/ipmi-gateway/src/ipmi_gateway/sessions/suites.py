@@ -43,6 +43,8 @@ _AUTH_START: Final = rmcp.HEADER_LENGTH
 
 _CONFIDENTIALITY_PADS: Final = tuple(bytes(range(1, pad + 1)) + bytes((pad,)) for pad in range(_BLOCK))
 """Pad and pad length, by the length of the pad (section 13.29)."""
+_TRAILER: Final = INTEGRITY_TRAILERS[2]
+_pack_header: Final = HEADER.pack
 KEY_CONSTANT_LENGTH: Final = 20
 """Octets of the constants of section 13.32, as ipmitool, FreeIPMI, pyghmi and most BMCs have them in every suite.
 
@@ -132,7 +134,7 @@ class SessionCrypto:
     `KEY_CONSTANT_LENGTH`.
     """
 
-    __slots__ = ("_check_length", "_decrypt", "_encrypt", "_inner", "_outer", "_random16")
+    __slots__ = ("_check_length", "_decrypt", "_encrypt", "_new_inner", "_new_outer", "_random16")
 
     def __init__(
         self,
@@ -145,8 +147,8 @@ class SessionCrypto:
         key2 = digest_hmac(suite, session_integrity_key, b"\x02" * constant_length)
         padded = key1.ljust(_HMAC_BLOCK, b"\0")
         new = hashlib.sha1 if suite.id is SuiteId.SHA1 else hashlib.sha256
-        self._inner = new(padded.translate(_INNER))
-        self._outer = new(padded.translate(_OUTER))
+        self._new_inner = new(padded.translate(_INNER)).copy
+        self._new_outer = new(padded.translate(_OUTER)).copy
         cipher = Cipher(AES(key2[:_BLOCK]), CBC(random16()))
         self._encrypt = cipher.encryptor().update
         self._decrypt = cipher.decryptor().update
@@ -156,14 +158,14 @@ class SessionCrypto:
     def seal(self, payload_type: int, session_id: int, sequence: int, payload: bytes) -> bytes:
         """A whole datagram: encrypted, authenticated."""
         ciphertext = self._encrypt(self._random16() + payload + _CONFIDENTIALITY_PADS[~len(payload) & 15])
-        covered = HEADER.pack(AUTH_FORMAT, payload_type | _PROTECTED, session_id, sequence, len(ciphertext))
+        covered = _pack_header(AUTH_FORMAT, payload_type | _PROTECTED, session_id, sequence, len(ciphertext))
         # 12 octets of header, n blocks and 2 octets of trailer: two octets of pad make it a multiple of four.
-        covered = b"%b%b\xff\xff\x02\x07" % (covered, ciphertext)
-        inner = self._inner.copy()
+        covered += ciphertext + _TRAILER
+        inner = self._new_inner()
         inner.update(covered)
-        outer = self._outer.copy()
+        outer = self._new_outer()
         outer.update(inner.digest())
-        return b"%b%b%b" % (_RMCP_HEADER, covered, outer.digest()[: self._check_length])
+        return _RMCP_HEADER + covered + outer.digest()[: self._check_length]
 
     def unseal(self, datagram: bytes, length: int) -> bytes | None:
         """The payload of a whole datagram whose header says that `length` octets of payload follow; None if wrong."""
@@ -173,9 +175,9 @@ class SessionCrypto:
         # The pad is as short as can be (section 13.6); so a datagram that is cut, or longer, is found here too.
         if pad != (-length - 14) & 3 or length < 2 * _BLOCK or length % _BLOCK:
             return None
-        inner = self._inner.copy()
+        inner = self._new_inner()
         inner.update(datagram[_AUTH_START:check_at])
-        outer = self._outer.copy()
+        outer = self._new_outer()
         outer.update(inner.digest())
         if not compare_digest(outer.digest()[: self._check_length], datagram[check_at:]):
             return None
