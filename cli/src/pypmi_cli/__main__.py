@@ -15,6 +15,7 @@ from pypmi_cli.commands.events import events
 from pypmi_cli.commands.identify import identify
 from pypmi_cli.commands.nodes import nodes
 from pypmi_cli.commands.power import power
+from pypmi_cli.commands.scan import scan
 from pypmi_cli.commands.sensors import sensors
 from pypmi_cli.commands.watch import watch
 
@@ -58,7 +59,7 @@ def _options(
     context.obj = AccessOptions(mqtt, config, user, password_file, ca_file, prefix, protocol)
 
 
-for command in (nodes, watch, power, console, boot, identify, sensors, events, doctor):
+for command in (nodes, watch, power, console, boot, identify, sensors, events, doctor, scan):
     app.command()(command)
 
 

@@ -28,6 +28,8 @@ def examine_files(report: Report, access: Access) -> bool:
         )  # fmt: skip
         return usable
     for problem in loaded.warnings:
+        if problem.field.endswith("hardware.host"):
+            continue  # a board that two nodes share: below, for it does not work
         report.warn(Link.CONFIGURATION, "configuration-warning", str(problem), f"change it in {access.source}")
     modes = [path for path in _secret_files(loaded) if path.exists() and _open_to_others(path)]
     for path in modes:
