@@ -64,6 +64,7 @@ def test_defaults_and_patterns_unfold():
 
 
 NODE = "  - id: n1\n    hardware: {type: esp8266, host: h}\n"
+GPIO = "nodes:\n  - id: {id}\n    hardware: {{type: gpio, power_button: {{line: {line}}}}}\n"
 
 MISTAKES = {
     "empty file": ("", "the file is empty"),
@@ -188,6 +189,14 @@ MISTAKES = {
     "key without certificate": ("mqtt: {url: 'mqtts://h', key_file: k}\n", "cert_file and key_file go together"),
     "suite": ("gateway: {cipher_suites: [0]}\n", "can't be 0; write 3 or 17"),
     "no suites": ("gateway: {cipher_suites: []}\n", "cipher_suites: must not be empty"),
+    "gpio line twice": (
+        GPIO.format(id="n1", line=17) + GPIO.format(id="n2", line="GPIO17").removeprefix("nodes:\n"),
+        "nodes[1].hardware.power_button.line: line GPIO17 of pinctrl-* is power_button of n1 already",
+    ),
+    "gpio line twice in a node": (
+        GPIO.format(id="n1", line=17).replace("}}", "}, status: {line: 17}}"),
+        "nodes[0].hardware.status.line: line 17 of pinctrl-* is power_button of n1 already",
+    ),
     "true false": ("homeassistant: {enabled: maybe}\n", "takes true or false, not 'maybe'"),
 }
 
@@ -217,11 +226,18 @@ def test_messages_differ():
         ("users:\n  - {name: a, password: {env: A}, nodes: [rack*]}\nnodes:\n" + NODE, "rack* fits no node"),
         ("nodes:\n" + NODE, "nobody can log in"),
         ("nodes:\n" + NODE + "    address: 0x81\n", "129 (0x81)"),
+        ("nodes:\n" + NODE + NODE.replace("n1", "n2"), "h:24 is the board of n1 already"),
     ],
 )
 def test_what_works_but_is_odd_is_a_warning(text, expected):
     _, warnings = parse_fleet(text)
     assert any(expected in str(warning) for warning in warnings)
+
+
+def test_one_line_on_two_hosts_or_chips_is_two_lines():
+    two = GPIO.format(id="n2", line=17).removeprefix("nodes:\n")
+    parse_fleet(GPIO.format(id="n1", line=17) + two + "    agent: other-pi\n")
+    parse_fleet(GPIO.format(id="n1", line=17) + two.replace("type: gpio", "type: gpio, chip: other"))
 
 
 def test_a_mistake_in_a_pattern_shows_once():

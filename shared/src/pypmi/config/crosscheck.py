@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 from pypmi.config.document import Document, Problem
 from pypmi.config.document import Path as FieldPath
 from pypmi.config.fleet import REMOTE_CONSOLE_ADDRESS, Fleet
+from pypmi.config.hardware import Esp8266Hardware, GpioHardware
 from pypmi.config.unfold import locate
 
 Say = Callable[[FieldPath, str], None]
@@ -28,6 +29,8 @@ def cross_check(document: Document, origins: list[int], fleet: Fleet) -> list[Pr
     _check_ids(fleet, origins, wrong)
     _check_addresses(fleet, wrong, warn)
     _check_users(fleet, wrong, warn)
+    _check_boards(fleet, warn)
+    _check_lines(fleet, wrong)
     for index, node in enumerate(fleet.nodes):
         if node.hardware.type == "wol" and node.probe is None:
             warn(("nodes", index), f"{node.id}: without probe its power is always unknown")
@@ -70,3 +73,43 @@ def _check_users(fleet: Fleet, wrong: Say, warn: Say) -> None:
                 warn(("users", index, "nodes", place), f"{pattern} fits no node")
     if not fleet.users:
         warn(("users",), "no users: nobody can log in to the gateway")
+
+
+def _check_boards(fleet: Fleet, warn: Say) -> None:
+    """A board takes one connection, the newest: two nodes on it end each other's."""
+    boards: dict[tuple[str, int], str] = {}
+    for index, node in enumerate(fleet.nodes):
+        if isinstance(node.hardware, Esp8266Hardware):
+            place = (node.hardware.host.lower(), node.hardware.port)
+            other = boards.setdefault(place, node.id)
+            if other != node.id:
+                text = f"{place[0]}:{place[1]} is the board of {other} already; it works for one node only"
+                warn(("nodes", index, "hardware", "host"), text)
+
+
+_GPIO_FIELDS = ("power_button", "reset_button", "nmi_button", "identify_led", "status")
+
+
+def _check_lines(fleet: Fleet, wrong: Say) -> None:
+    """A line of a GPIO chip can be wired to one thing: a second node's press would reach the first one's machine."""
+    lines: dict[tuple[str, str, str], str] = {}
+    for index, node in enumerate(fleet.nodes):
+        if not isinstance(node.hardware, GpioHardware):
+            continue
+        for name in _GPIO_FIELDS:
+            field = getattr(node.hardware, name)
+            if field is None:
+                continue
+            use = f"{name} of {node.id}"
+            other = lines.setdefault((node.agent_name, node.hardware.chip, _line_key(field.line)), use)
+            if other != use:
+                text = (
+                    f"line {field.line} of {node.hardware.chip} is {other} already; each thing takes a line of its own"
+                )
+                wrong(("nodes", index, "hardware", name, "line"), text)
+
+
+def _line_key(line: int | str) -> str:
+    """BCM numbers and their usual names, `17` and `GPIO17`, are one line."""
+    text = str(line).upper()
+    return text.removeprefix("GPIO") if text.removeprefix("GPIO").isdigit() else text
