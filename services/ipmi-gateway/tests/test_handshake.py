@@ -205,6 +205,17 @@ def test_rakp3_with_an_error_ends_the_handshake(harness: Harness, client: RmcpCl
     assert harness.engine.manager.half_open == 1
     assert client.silent(client.rmcpplus(RAKP3, client.rakp3_payload(session_id, b"", status=0x0F)))
     assert harness.engine.manager.half_open == 0
+    assert not harness.events
+
+
+def test_a_client_that_finds_the_password_wrong_and_says_so_is_reported(harness: Harness, client: RmcpClient) -> None:
+    for status, failures in ((0x0F, 1), (0x01, 0)):
+        harness.events.clear()
+        session_id = client.open(SUITES[3].algorithms)
+        client.exchange(client.rmcpplus(RAKP1, client.rakp1_payload(session_id, bytes(16), ADMINISTRATOR, b"admin")))
+        assert client.silent(client.rmcpplus(RAKP3, client.rakp3_payload(session_id, b"", status=status)))
+        assert harness.engine.manager.half_open == 0
+        assert len([event for event in harness.events if isinstance(event, LoginFailed)]) == failures
 
 
 @pytest.mark.parametrize("proof", [b"", bytes(12), bytes(19), bytes(21), bytes(32)])

@@ -29,15 +29,18 @@ class GatewayMetrics:
             ["netfn", "command", "code"],
             registry=registry,
         )
+        # looking a label up costs more than counting, and these two come with each login
+        self._sessions_opened = cache(lambda suite: self._opened.labels(str(suite)))
+        self._sessions_closed = cache(lambda reason: self._closed.labels(reason.name.lower()))
         registry.register(self)
 
     def on_event(self, event: Event) -> None:
         """Count what the engine reports."""
         match event:
             case SessionOpened():
-                self._opened.labels(str(event.suite)).inc()
+                self._sessions_opened(event.suite).inc()
             case SessionClosed():
-                self._closed.labels(event.reason.name.lower()).inc()
+                self._sessions_closed(event.reason).inc()
             case LoginFailed():
                 self._failed.labels(f"{event.status:02x}h").inc()
             case CommandDone():

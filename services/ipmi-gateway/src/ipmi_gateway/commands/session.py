@@ -42,8 +42,8 @@ def session_commands(manager: SessionManager, directory: Directory) -> Registry:
     commands = Registry()
     app = NetFn.APP
     commands.add(app, GET_AUTHENTICATION_CAPABILITIES, Privilege.HIGHEST, 2)(handlers.get_authentication_capabilities)
-    commands.add(app, GET_SESSION_CHALLENGE, Privilege.HIGHEST, (1, 17))(handlers.get_session_challenge)
-    commands.add(app, ACTIVATE_SESSION, Privilege.HIGHEST, (1, 22))(handlers.activate_session)
+    commands.add(app, GET_SESSION_CHALLENGE, Privilege.HIGHEST, 17)(handlers.get_session_challenge)
+    commands.add(app, ACTIVATE_SESSION, Privilege.HIGHEST, 22)(handlers.activate_session)
     commands.add(app, SET_SESSION_PRIVILEGE, Privilege.CALLBACK, 1)(handlers.set_session_privilege)
     commands.add(app, CLOSE_SESSION, Privilege.CALLBACK, (4, 5))(handlers.close_session)
     commands.add(app, GET_SESSION_INFO, Privilege.USER, (1, 5))(handlers.get_session_info)

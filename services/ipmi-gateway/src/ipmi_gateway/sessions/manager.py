@@ -197,6 +197,9 @@ class SessionManager:
                 return _retag(half.last_answer, message.tag)
             return rakp.pack_error(message.tag, Status.INVALID_SESSION_ID, 0)
         if message.status != Status.OK:
+            if half.handshake is not None and message.status == Status.INVALID_INTEGRITY_CHECK:
+                # This client says that our proof is wrong, and so its password is; most just go away.
+                self._report_failure(half.handshake.name, half, Status.INVALID_INTEGRITY_CHECK, 0, now)
             del self._half_open[message.session_id]
             return None
         if half.handshake is None or half.user is None:
