@@ -274,6 +274,13 @@ def test_files_that_cannot_be_read_say_so(tmp_path: Path):
         load_fleet(latin)
 
 
+def test_a_password_without_the_space_before_it_is_not_shown():
+    with pytest.raises(ConfigError) as caught:
+        parse_fleet(GOOD.replace("{name: admin, password: {env: ADMIN_PASSWORD}}", "{name: admin, password:hunter2}"))
+    assert "users[0].password…: is no field" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
 def test_secrets_come_from_files_and_the_environment(tmp_path, monkeypatch):
     (tmp_path / "s").write_text("pass word \n")
     assert SecretSource(file=Path("s")).read(tmp_path) == "pass word "

@@ -44,11 +44,22 @@ class ConfigError(Exception):
 
 
 def field_name(path: Path) -> str:
-    """A path as people write it: `nodes[3].hardware.host`."""
+    """A path as people write it: `nodes[3].hardware.host`.
+
+    A name is shown up to a colon in it: in `{password:hunter2}` the space is missing, and what follows is a secret.
+    """
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int):
+            text += f"[{part}]"
+            continue
+        name, colon, _ = part.partition(":")
+        shown = name[:_LONGEST_NAME] + ("…" if colon or len(name) > _LONGEST_NAME else "")
+        text += f".{shown}" if text else shown
     return text
+
+
+_LONGEST_NAME = 100
 
 
 class Document:
