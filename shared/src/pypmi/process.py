@@ -6,6 +6,7 @@ Exit codes: 0 stopped, 2 wrong configuration, 3 another process has this service
 import argparse
 import asyncio
 import fcntl
+import gc
 import logging
 import os
 import signal
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 EXIT_CONFIG = 2
 EXIT_NAME_TAKEN = 3
+_COLLECT_AFTER = 20_000
+"""Objects made and not dropped since; Python's own choice is 700."""
 _STOP_SECONDS = 4.0
 """What is not done by then is cut off: containers are killed after a few seconds anyway."""
 _WATCHDOG_SECONDS = 5.0
@@ -119,6 +122,7 @@ async def _serve(options: _Options, loaded: LoadedFleet, build: Callable[[Servic
     service = Service(options.kind, options.name, loaded, options.state_dir)
     app = build(service)
     service.announce(app.nodes())
+    _spare_the_collector()
     loop = asyncio.get_running_loop()
     stop, reload = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -148,6 +152,17 @@ async def _serve(options: _Options, loaded: LoadedFleet, build: Callable[[Servic
         service.say_goodbye()
         await _cancel(task for task in tasks if task.get_name() != "bus")
         await _cancel([*(task for task in tasks if task.get_name() == "bus"), stopping])
+
+
+def _spare_the_collector() -> None:
+    """Take what lives as long as the process (modules, the fleet) out of garbage collection, and collect less often.
+
+    Looking through the objects of 10,000 nodes takes a tenth of a second, in which nobody is answered; here they are
+    not garbage. What is made and dropped with each request goes by its reference count, so little is left to find.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, 10, 20)
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:

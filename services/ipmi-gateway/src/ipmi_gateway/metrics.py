@@ -1,13 +1,14 @@
 """Prometheus metrics of the gateway: sessions, logins, commands, packets, consoles."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.metrics_core import CounterMetricFamily
 
-from ipmi_gateway.events import CommandDone, Event, LoginFailed, SessionClosed, SessionOpened
+from ipmi_gateway.events import CloseReason, CommandDone, Event, LoginFailed, SessionClosed, SessionOpened
 
 if TYPE_CHECKING:
     from ipmi_gateway.app import GatewayApp
@@ -30,9 +31,15 @@ class GatewayMetrics:
             registry=registry,
         )
         # looking a label up costs more than counting, and these two come with each login
-        self._sessions_opened = cache(lambda suite: self._opened.labels(str(suite)))
-        self._sessions_closed = cache(lambda reason: self._closed.labels(reason.name.lower()))
+        self._sessions_opened = cache(self._opened_with)
+        self._sessions_closed = cache(self._closed_because)
         registry.register(self)
+
+    def _opened_with(self, suite: int) -> Counter:
+        return self._opened.labels(str(suite))
+
+    def _closed_because(self, reason: CloseReason) -> Counter:
+        return self._closed.labels(reason.name.lower())
 
     def on_event(self, event: Event) -> None:
         """Count what the engine reports."""
