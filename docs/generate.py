@@ -11,10 +11,12 @@ import json
 import re
 import sys
 import textwrap
+import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import typer
 from pydantic import BaseModel
 from pypmi.config.base import Section
 from pypmi.config.fleet import (
@@ -77,6 +79,9 @@ from pypmi.contract import (
     ServiceStats,
     Thresholds,
 )
+from pypmi_cli.__main__ import app
+from pypmi_cli.exits import MEANINGS
+from typer.core import TyperGroup
 
 DOCS = Path(__file__).parent
 _PART = re.compile(r"<!-- generated: (?P<name>[a-z0-9 -]+) -->\n.*?<!-- end of (?P=name) -->", re.DOTALL)
@@ -302,8 +307,60 @@ def decisions_part() -> str:
     return "\n".join(["", "| | |", "|---|---|", *rows])
 
 
+def commands_part() -> str:
+    """Every command of `pypmi`, with its arguments and options."""
+    root = typer.main.get_command(app)
+    assert isinstance(root, TyperGroup)
+    context = root.make_context("pypmi", [], resilient_parsing=True)
+    lines: list[str] = ["", "### Before every command", "", *_parameters(root)]
+    for name in root.list_commands(context):
+        command = root.get_command(context, name)
+        assert command is not None
+        words = [_usage(parameter) for parameter in command.params if parameter.param_type_name == "argument"]
+        lines += ["", f"### pypmi {name}", "", f"`{' '.join(['pypmi', name, '[OPTIONS]', *words])}`", ""]
+        paragraphs = [_one_line(part) for part in inspect.cleandoc(command.help or "").split("\n\n")]
+        lines += ["\n\n".join(paragraphs), "", *_parameters(command)]
+    return "\n".join(lines)
+
+
+def _usage(argument: Any) -> str:
+    annotation = argument.type_descriptor.annotation
+    kinds = [kind for kind in (annotation, *typing.get_args(annotation)) if inspect.isclass(kind)]
+    words = "|".join(member.value for kind in kinds if issubclass(kind, enum.StrEnum) for member in kind)
+    shown = str(argument.metavar or words or argument.name.upper())
+    return shown if argument.required or shown.startswith("[") else f"[{shown}]"
+
+
+def _parameters(command: Any) -> Iterator[str]:
+    """The rows of a command's arguments and options; nothing where there is none."""
+    shown = [parameter for parameter in command.params if getattr(parameter, "help", None)]
+    if not shown:
+        return
+    yield "| option | default | |"
+    yield "|---|---|---|"
+    for parameter in shown:
+        if parameter.param_type_name == "argument":
+            name = f"`{_usage(parameter).strip('[]')}`"
+        else:
+            name = ", ".join(f"`{option}`" for option in [*parameter.opts, *parameter.secondary_opts])
+        default, flag = parameter.default, getattr(parameter, "is_bool_flag", False)
+        plain = default is not None and not callable(default) and not (flag and default is False)
+        value = getattr(default, "value", default)
+        given = _code(str(value)) if plain and str(value) not in {"", "()", "[]"} else ""
+        variable = f" Environment: `{parameter.envvar}`." if getattr(parameter, "envvar", None) else ""
+        yield f"| {_cell(name)} | {_cell(given)} | {_cell(parameter.help + variable)} |"
+
+
+def exit_codes_part() -> str:
+    """Exit codes of `pypmi`."""
+    rows = [f"| {int(code)} | {_cell(text)} |" for code, text in MEANINGS.items()]
+    return "\n".join(["", "| code | |", "|---|---|", *rows])
+
+
 PARTS: dict[str, Callable[[], str]] = {
+    "commands": commands_part,
     "decisions": decisions_part,
+    "exit codes": exit_codes_part,
     "settings": settings_part,
     "payloads": payloads_part,
     "words": words_part,

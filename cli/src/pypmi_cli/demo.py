@@ -321,6 +321,7 @@ def announce(layout: _Layout, seconds: float) -> None:
     """Say that the demo is ready, and what to try."""
     tool = f"ipmitool -I lanplus -H {HOST} -p {layout.gateway_port} -U {USER} -P {PASSWORD}"
     direct = f"ipmitool -I lanplus -H {HOST} -p {layout.direct_port(1)} -U {USER} -P {PASSWORD}"
+    pypmi = f"{sys.argv[0]} --mqtt mqtt://{HOST}:{layout.mqtt_port} --protocol {layout.protocol}"
     broker = "mosquitto" if layout.protocol == "5" else "built-in broker, MQTT 3.1.1"
     print(
         f"""
@@ -336,6 +337,7 @@ Try in another terminal:
   {tool} -t 1 power on
   {tool} -t 1 sol activate        # leave with ~.
   {direct} power status           # node1's own port, no -t
+  {pypmi} watch                   # the fleet, live
   mosquitto_sub -p {layout.mqtt_port} -v -t 'nodes/#'
   mosquitto_pub -p {layout.mqtt_port} -t nodes/node2/power/set -m on
 
