@@ -100,6 +100,13 @@ class Demo:
         if not self.ready_file.exists():
             raise RuntimeError(self.output.read_text())
         self.ready = json.loads(self.ready_file.read_text())
+        self._forget_sensors()
+
+    def _forget_sensors(self) -> None:
+        """FreeIPMI knows a BMC by host and port, and an earlier demo's ports may come again."""
+        if have("ipmi-sensors"):
+            for port in {self.port, *(node["port"] for node in self.ready["nodes"] if node["port"])}:
+                run("ipmi-sensors", "-h", f"127.0.0.1:{port}", "--flush-cache")
 
     def stop(self) -> int:
         if self.process.poll() is None:

@@ -1,6 +1,8 @@
 """The BMC under test: how it is reached, what it declares, and the sessions that cases open with it."""
 
+import atexit
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -68,6 +70,16 @@ class ToolResult:
     seconds: float
 
 
+WITH_SDR_CACHE = frozenset({"ipmi-sensors", "ipmi-sel", "ipmi-fru", "ipmi-config"})
+"""FreeIPMI's tools that keep what they read of the sensors."""
+
+
+def _scratch() -> str:
+    folder = tempfile.TemporaryDirectory(prefix="conformance-")
+    atexit.register(folder.cleanup)
+    return folder.name
+
+
 @dataclass
 class Bmc:
     """One BMC, or one target behind it."""
@@ -104,6 +116,8 @@ class Bmc:
     patience: float = 30.0
     """Seconds that the machine has to follow a power command."""
     open: list[RmcpClient] = field(default_factory=list)
+    folder: str = field(default_factory=_scratch)
+    """For what tools keep: FreeIPMI's know a BMC by host and port, and an earlier run's port may come again."""
 
     @property
     def best_suite(self) -> int:
@@ -192,6 +206,8 @@ class Bmc:
         command += ["-U", who.name, "-P", who.password if password is None else password]
         if self.kg:
             command += ["-y", self.kg.hex()]
+        if len(self.suites) == 1 and "-C" not in options:
+            command += ["-C", str(self.best_suite)]  # who serves but one may not list it: spare the 10 s of asking
         command += options
         if bridged and self.target is not None:
             command += ["-b", str(self.channel), "-t", hex(self.target)]
@@ -203,6 +219,8 @@ class Bmc:
         login = ["-h", f"{self.host}:{self.port}", "-u", who.name, "-p", who.password, "-D", "LAN_2_0"]
         if self.kg:
             login += ["-k", "0x" + self.kg.hex()]
+        if tool in WITH_SDR_CACHE:
+            login.append(f"--sdr-cache-directory={self.folder}")
         return self.run(tool, *login, *words, timeout=timeout)
 
 

@@ -14,6 +14,12 @@ from ipmi_gateway.gateway import Gateway
 from ipmi_gateway.sessions.users import User
 from ipmi_gateway.store import Store
 
+WITH_SDR_CACHE = frozenset({"ipmi-sensors", "ipmi-sel", "ipmi-fru", "ipmi-config"})
+"""FreeIPMI's tools that keep what they read by host and port, in the account's home whatever HOME says.
+
+An earlier run's port may come again.
+"""
+
 
 @dataclass
 class Served:
@@ -43,6 +49,8 @@ class Served:
 
     async def freeipmi(self, tool: str, *arguments: str) -> tuple[int, str]:
         login = ("-h", f"127.0.0.1:{self.own_port}", "-u", "admin", "-p", "secret", "-D", "LAN_2_0")
+        if tool in WITH_SDR_CACHE:
+            login = (*login, f"--sdr-cache-directory={self.home}")
         return await self.run(tool, *login, *arguments)
 
 
