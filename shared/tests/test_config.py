@@ -274,6 +274,12 @@ def test_files_that_cannot_be_read_say_so(tmp_path: Path):
         load_fleet(latin)
 
 
+@pytest.mark.parametrize("name", ["int", "str", "a[b]", "function-x"])
+def test_a_field_may_have_any_wrong_name(name):
+    with pytest.raises(ConfigError, match="is no field"):
+        parse_fleet(f"version: 1\n'{name}': 1\n")
+
+
 def test_a_password_without_the_space_before_it_is_not_shown():
     with pytest.raises(ConfigError) as caught:
         parse_fleet(GOOD.replace("{name: admin, password: {env: ADMIN_PASSWORD}}", "{name: admin, password:hunter2}"))

@@ -14,7 +14,6 @@ logger = logging.getLogger(__name__)
 
 _FIRST_WAIT = 0.3
 _LONGEST_WAIT = 5.0
-_HEALTHY_AFTER = 10.0
 _STOP_SECONDS = 5.0
 _PR_SET_PDEATHSIG = 1
 
@@ -37,6 +36,9 @@ def service_command(module: str, *arguments: str) -> tuple[str, ...]:
 
 class Supervisor:
     """Keeps a set of programs running until cancelled; one that ends is started again, at growing intervals."""
+
+    healthy_after = 10.0
+    """Seconds that a program must have run for the intervals to begin anew."""
 
     def __init__(self, programs: tuple[Program, ...]) -> None:
         self._programs = programs
@@ -71,7 +73,7 @@ class Supervisor:
             started = loop.time()
             process = await self._start(program)
             status = await process.wait()
-            if loop.time() - started > _HEALTHY_AFTER:
+            if loop.time() - started > self.healthy_after:
                 wait = _FIRST_WAIT
             what = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
             self.failures[program.name] = what

@@ -14,11 +14,14 @@ from pypmi.config.hardware import DEFAULT_AGENTS
 from pypmi.config.unfold import locate
 
 
-def _clean(loc: FieldPath) -> FieldPath:
+def _clean(loc: FieldPath, *, names_field: bool) -> FieldPath:
     """Without the parts that pydantic puts in for the branch of a union (`hardware.esp8266.host`)."""
     result: list[str | int] = []
     for index, part in enumerate(loc):
         if index and loc[index - 1] == "hardware" and part in _HARDWARE_TYPES:
+            continue
+        if names_field and index == len(loc) - 1:
+            result.append(part)  # whatever somebody called it, in the file
             continue
         if isinstance(part, str) and (part.startswith("function-") or part in {"int", "str"} or "[" in part):
             continue
@@ -31,7 +34,7 @@ _HARDWARE_TYPES = frozenset(DEFAULT_AGENTS)
 
 def explain(document: Document, origins: list[int], item: ErrorDetails) -> Problem:
     """Turn one of pydantic's errors into a problem with line, field, what is wrong and what to write."""
-    loc = _clean(item["loc"])
+    loc = _clean(item["loc"], names_field=item["type"] in {"missing", "extra_forbidden"})
     line, name = locate(document, origins, loc)
     return Problem(line, name, _message(loc, item))
 
