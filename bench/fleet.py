@@ -40,7 +40,7 @@ class Machine:
             listener.on_sensor(sensor.key, 42.0)
         await asyncio.get_running_loop().create_future()
 
-    async def press(self, button: Button, seconds: float, release: asyncio.Event) -> None:
+    async def press(self, button: Button, seconds: float, release: asyncio.Event) -> None:  # noqa: ARG002
         if button is Button.POWER:
             self._on = not self._on
             if self._listener is not None:
@@ -59,7 +59,9 @@ def main() -> None:
     sensors = len(arguments) != len(sys.argv) - 1
     build = partial(make, sensors=sensors)
     sys.exit(
-        run_service(ServiceKind.RPI_GPIO_AGENT, "Simulated machines.", lambda service: AgentApp(service, build), arguments)
+        run_service(
+            ServiceKind.RPI_GPIO_AGENT, "Simulated machines.", lambda service: AgentApp(service, build), arguments
+        )
     )
 
 

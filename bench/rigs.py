@@ -104,7 +104,12 @@ class Rig:
 
         with log.open("ab") as out:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.folder, preexec_fn=settle
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                cwd=self.folder,
+                preexec_fn=settle,  # noqa: PLW1509 - no threads here
             )
         program = Program(process, log, **more)
         self.programs.append(program)
@@ -248,13 +253,15 @@ class Rig:
     def fakebmc(self) -> Program:
         """pyghmi's server."""
         port = free_port(socket.SOCK_DGRAM)
-        program = self.start("fakebmc", sys.executable, str(HERE / "fakebmc.py"), str(port), core=SERVER_CORE, port=port)
+        program = self.start(
+            "fakebmc", sys.executable, str(HERE / "fakebmc.py"), str(port), core=SERVER_CORE, port=port
+        )
         self._await_pong(program)
         return program
 
     @staticmethod
     def _await_pong(program: Program) -> None:
-        capabilities = bytes.fromhex("0600ff07" "000000000000000000" "09" "2018c8" "8104388e04b1")
+        capabilities = bytes.fromhex("0600ff07000000000000000000092018c88104388e04b1")
 
         def answers() -> bool:
             program.check()
@@ -289,7 +296,9 @@ def build_load() -> None:
         return
     compiler = shutil.which("cc")
     if compiler is None or not Path("/usr/include/openssl/sha.h").exists():
-        raise SystemExit("make bench takes a C compiler and OpenSSL's headers: apt-get install gcc libc6-dev libssl-dev")
+        raise SystemExit(
+            "make bench takes a C compiler and OpenSSL's headers: apt-get install gcc libc6-dev libssl-dev"
+        )
     LOAD.parent.mkdir(exist_ok=True)
     subprocess.run([compiler, "-O2", "-Wall", "-Wextra", "-o", str(LOAD), str(source), "-lcrypto"], check=True)
 
