@@ -7,12 +7,14 @@ An agent is this and a function that makes drivers:
     sys.exit(run_service(ServiceKind.RPI_GPIO_AGENT, "...", lambda service: AgentApp(service, make)))
 """
 
+import asyncio
 from collections.abc import Callable, Iterable
 
+from pypmi.agent.bootserver import BootServer
 from pypmi.agent.node import AgentNode
 from pypmi.agent.publisher import AgentObserver
 from pypmi.agent.runtime import AgentRuntime
-from pypmi.config.fleet import NodeSettings
+from pypmi.config.fleet import Fleet, NodeSettings
 from pypmi.config.load import LoadedFleet
 from pypmi.metrics import AgentMetrics
 from pypmi.power.hardware import ButtonHardware, ManagedHardware
@@ -31,14 +33,21 @@ class AgentApp:
     def __init__(self, service: Service, make: MakeDriver, observers: Iterable[AgentObserver] = ()) -> None:
         self._service = service
         self._make = make
+        self._boot = BootServer(service.fleet.boot, self._boot_listen(service.fleet), self._use_boot)
         self.runtime = AgentRuntime(
             service.bus,
             service.topics,
             service.name,
             service.epoch,
             service.state_dir,
-            observers=(service.discovery, AgentMetrics(service.registry), *observers),
+            observers=(service.discovery, self._boot, AgentMetrics(service.registry), *observers),
         )
+
+    def _boot_listen(self, fleet: Fleet) -> str | None:
+        return fleet.service(self._service.name).boot_listen or fleet.boot.listen
+
+    def _use_boot(self, node_id: str) -> None:
+        self.runtime.use_boot(node_id)
 
     def nodes(self) -> tuple[str, ...]:
         """Ids of the nodes worked."""
@@ -51,10 +60,13 @@ class AgentApp:
     async def run(self) -> None:
         """Work the nodes until cancelled."""
         await self._apply(self._service.loaded)
-        await self.runtime.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._boot.run(), name="boot server")
+            await self.runtime.run()
 
     async def reload(self, loaded: LoadedFleet) -> None:
         """Add, replace and remove the nodes that changed; the others are not touched."""
+        self._boot.configure(loaded.fleet.boot, self._boot_listen(loaded.fleet))
         await self._apply(loaded)
 
     async def _apply(self, loaded: LoadedFleet) -> None:

@@ -334,6 +334,11 @@ class NodeRunner:
 
     def _machine_starts(self) -> None:
         self._started = True
+        self._publisher.started()
+        self.use_boot()
+
+    def use_boot(self) -> None:
+        """The machine boots: what it was told to boot once is spent. For its network card, too, that asks for it."""
         used = self._record.use_boot()
         if used is None:
             return

@@ -50,6 +50,9 @@ class AgentObserver:
     def on_boot(self, node: str, intent: BootIntent) -> None:
         """`boot` was published."""
 
+    def on_start(self, node: str) -> None:
+        """The machine was switched on or reset; `on_boot_used` follows where there is an intent."""
+
     def on_boot_used(self, node: str, intent: BootIntent) -> None:
         """The machine was switched on or reset while this intent, one-shot or persistent, was in force."""
 
@@ -232,6 +235,10 @@ class Publisher:
         """Publish the boot intent."""
         if self._retain(TopicKind.BOOT, intent.to_payload()):
             self._tell("on_boot", intent)
+
+    def started(self) -> None:
+        """Tell the observers that the machine was switched on or reset."""
+        self._tell("on_start")
 
     def boot_used(self, intent: BootIntent) -> None:
         """Tell the observers that the machine starts under this intent."""

@@ -97,6 +97,12 @@ class AgentRuntime:
             self._running.clear()
             await self._journal.close()
 
+    def use_boot(self, node_id: str) -> None:
+        """A machine's network card asks what to boot: it starts, although its power may not have shown it."""
+        runner = self._runners.get(node_id)
+        if runner is not None:
+            runner.use_boot()
+
     # -- which nodes -----------------------------------------------------------------------------------------------
 
     async def apply(self, configured: Mapping[str, object], build: Callable[[str], AgentNode]) -> None:

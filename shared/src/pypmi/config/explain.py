@@ -46,7 +46,8 @@ def _message(loc: FieldPath, item: ErrorDetails) -> str:  # noqa: C901, PLR0912 
         return f"takes {_TAKES[kind]}, not {shown}"
     if kind in _LIMITS:
         key, words = _LIMITS[kind]
-        return f"must be {words} {context[key]:g}, not {shown}"
+        limit = context[key]
+        return f"must be {words} {limit if isinstance(limit, int) else f'{limit:g}'}, not {shown}"
     match kind:
         case "missing":
             return "is missing; " + _EXAMPLES.get(str(loc[-1]), f"write {loc[-1]}: ...")

@@ -110,6 +110,8 @@ class ServiceSettings(Section):
     """`text` for people, `json` with one object a line for log collectors."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least important messages that are logged."""
+    boot_listen: Endpoint | None = None
+    """Where this agent serves boot scripts, where two agents share a host. null: `boot.listen`."""
 
 
 class HomeAssistantSettings(Section):
@@ -126,14 +128,17 @@ class HomeAssistantSettings(Section):
 
 
 class BootServerSettings(Section):
-    """The agent's HTTP endpoint that serves iPXE scripts by the node's boot intent."""
+    """The agent's HTTP endpoint that serves iPXE scripts by the node's boot intent. See docs/integrations/ironic.md."""
 
     listen: Endpoint | None = None
-    """Where it listens. null: not at all."""
-    pxe_url: str | None = None
+    """Where it listens, as in `10.0.0.5:8060`; best on the network that the machines boot from. null: not at all."""
+    pxe_url: Annotated[str, StringConstraints(max_length=512, pattern=r"^[a-z]+://\S+$")] | None = None
     """Chained to when the intent is pxe; `{id}` and `{mac}` stand for the node's."""
-    hook: tuple[str, ...] | None = None
-    """A command run at each change of a boot intent; `{id}` and `{device}` are filled in."""
+    hook: Annotated[tuple[str, ...], Field(min_length=1, max_length=64)] | None = None
+    """A command run at each change of what a node boots; `{id}`, `{mac}` and `{device}` are filled in."""
+    patience: Annotated[float, Field(ge=10, le=3600)] = 300.0
+    """Seconds after its start in which a machine may ask for what it was told to boot once. As long as its firmware
+    takes to come to the network card, and shorter than an installer takes to the restart at its end."""
 
 
 class NodeSettings(Section):
