@@ -10,7 +10,7 @@ SOURCES := $(addsuffix /src,$(PACKAGES))
 IMAGE_REQUIREMENTS := build shared ipmi-gateway rpi-gpio-agent sol-relay bmc-agent
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test e2e e2e-docker lint docs record format requirements clean
+.PHONY: help setup demo up test conformance e2e e2e-docker lint docs record format requirements clean
 
 help:  ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 20
@@ -61,6 +61,9 @@ e2e: $(VENV)/.installed-dev $(E2E_VENVS)  ## end-to-end tests with real Home Ass
 
 e2e-docker: setup  ## bring docker-compose.yml up for real on simulated boards (needs a Docker engine; SIZES=file writes a table)
 	PYPMI=$(BIN)/pypmi SIZES=$(SIZES) tests/e2e_docker.sh
+
+conformance: $(VENV)/.installed-dev  ## what pypmi, ipmi_sim and pyghmi's server pass, into docs/conformance.md (needs openipmi; 10 minutes)
+	$(BIN)/python -m tests.conformance.compare --write docs/conformance.md
 
 up: setup  ## run the fleet in FLEET (made by `pypmi init`) as processes, in the foreground
 	@$(BIN)/pypmi up $(or $(FLEET),fleet)
