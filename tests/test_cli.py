@@ -337,6 +337,22 @@ def test_console_that_is_not_there(demo: Demo):
     until(lambda: tool(demo, "console", "node1", "--linger", "0", stdin="\r").code == 0, 60, "the relay is back")
 
 
+def test_a_broker_that_has_only_mqtt_3_is_found_out(tmp_path, monkeypatch):
+    """As a new user without mosquitto has it: the demo's own broker, and no configuration."""
+    (tmp_path / "demo").mkdir()
+    monkeypatch.chdir(tmp_path)
+    demo = Demo(tmp_path / "demo", nodes=1, extra=("--embedded-broker",))
+    options = ("--mqtt", f"mqtt://127.0.0.1:{demo.mqtt_port}")
+    try:
+        done = run(*PYPMI, *options, "power", "node1", "on", "--wait")
+        assert done.code == 0, done.text
+        assert "power is on" in done.out
+        assert run(*PYPMI, *options, "console", "node1", "--linger", "0", stdin="\r").code == 0
+        assert run(*PYPMI, *options, "doctor").code == 0
+    finally:
+        demo.stop()
+
+
 # -- help --------------------------------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ The first of these that is there counts: `--config`, `--mqtt`, a fleet.yaml in t
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -48,6 +48,8 @@ class Access:
     """The fleet, where its file is at hand."""
     source: str
     """Where the settings come from, for people."""
+    guess_protocol: bool = False
+    """Nobody has said which MQTT version the broker speaks: where it does not answer to 5, 3.1.1 is tried."""
 
 
 class UserFile(Section):
@@ -68,6 +70,8 @@ def user_file() -> Path:
 def resolve(options: AccessOptions) -> Access:
     """Put the settings together. Raises `ToolError` that says what is wrong."""
     access = _from_files(options)
+    if access.base is None and options.protocol is None:
+        access = replace(access, guess_protocol=True)
     changes = _changes(options, access.mqtt)
     if not changes:
         return access
@@ -76,7 +80,7 @@ def resolve(options: AccessOptions) -> Access:
         mqtt = MqttSettings.model_validate({**access.mqtt.model_dump(), **changes})
     except ValidationError as error:
         raise ToolError(f"broker settings: {_explain(error)}", Exit.USAGE) from None
-    return Access(mqtt, access.base, access.loaded, access.source if options.mqtt is None else options.mqtt)
+    return replace(access, mqtt=mqtt, source=access.source if options.mqtt is None else options.mqtt)
 
 
 def _from_files(options: AccessOptions) -> Access:

@@ -321,7 +321,7 @@ def announce(layout: _Layout, seconds: float) -> None:
     """Say that the demo is ready, and what to try."""
     tool = f"ipmitool -I lanplus -H {HOST} -p {layout.gateway_port} -U {USER} -P {PASSWORD}"
     direct = f"ipmitool -I lanplus -H {HOST} -p {layout.direct_port(1)} -U {USER} -P {PASSWORD}"
-    pypmi = f"{sys.argv[0]} --mqtt mqtt://{HOST}:{layout.mqtt_port} --protocol {layout.protocol}"
+    pypmi = f"{sys.argv[0]} --mqtt mqtt://{HOST}:{layout.mqtt_port}"
     broker = "mosquitto" if layout.protocol == "5" else "built-in broker, MQTT 3.1.1"
     print(
         f"""

@@ -9,6 +9,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from pypmi.bus import Bus, Message, Requests
@@ -25,6 +26,8 @@ _QUIET = 0.2
 _LONGEST = 15.0
 _FIRST_NODE = 1.5
 """Seconds to wait for nodes that fleet.yaml names and the broker has not shown yet."""
+_GUESS = 2.0
+"""Seconds for an answer to MQTT 5; some brokers that have only 3.1.1 say nothing at all."""
 SOURCE = "pypmi"
 """How the tool is named in commands, for the audit trail."""
 
@@ -84,17 +87,49 @@ async def connect(
 
     `prepare` may add subscriptions before the connection is made.
     """
-    session = Session(access, events=events)
-    if prepare is not None:
-        prepare(session)
-    running = asyncio.create_task(session.bus.run())
+    session, running = await _open(access, events, prepare)
     try:
-        await session.wait_connected()
         await session.settle()
         yield session
     finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await _close(running)
+
+
+async def _open(
+    access: Access, events: bool, prepare: Callable[[Session], None] | None
+) -> tuple[Session, asyncio.Task[None]]:
+    failed: ToolError | None = None
+    for candidate in _candidates(access):
+        session = Session(candidate, events=events)
+        if prepare is not None:
+            prepare(session)
+        running = asyncio.create_task(session.bus.run())
+        try:
+            await session.wait_connected()
+        except ToolError as error:
+            failed = failed or error
+            await _close(running)
+        except BaseException:
+            await _close(running)
+            raise
+        else:
+            return session, running
+    assert failed is not None  # noqa: S101 - there is at least one candidate
+    raise failed
+
+
+def _candidates(access: Access) -> list[Access]:
+    """The settings to try; where nobody has said which MQTT version, a broker of the older one is found too."""
+    if not access.guess_protocol or access.mqtt.protocol != "5":
+        return [access]
+    newer = access.mqtt.model_copy(update={"connect_timeout": min(access.mqtt.connect_timeout, _GUESS)})
+    older = access.mqtt.model_copy(update={"protocol": "3.1.1"})
+    return [replace(access, mqtt=newer), replace(access, mqtt=older)]
+
+
+async def _close(running: asyncio.Task[None]) -> None:
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -176,8 +176,8 @@ async def _login(report: Report, access: Access) -> bool:
     if "refused the connection" in error:
         reason = error.rsplit(": ", 1)[-1]
         if "version" in reason.lower():
-            _say_version(report, mqtt)
-        elif mqtt.username is None:
+            return _say_version(report, access)
+        if mqtt.username is None:
             report.fault(
                 Link.LOGIN, "account-needed", f"the broker wants an account: {reason}",
                 "use the fleet's fleet.yaml (--config), or --user with --password-file",
@@ -194,7 +194,7 @@ async def _login(report: Report, access: Access) -> bool:
             "use mqtts:// in mqtt.url, with ca_file",
         )  # fmt: skip
     elif mqtt.protocol == "5" and not await _try(mqtt.model_copy(update={"protocol": "3.1.1"}), access.base):
-        _say_version(report, mqtt)
+        return _say_version(report, access)
     else:
         report.fault(
             Link.LOGIN, "not-mqtt", f"what answers at {mqtt.host}:{mqtt.port} is no MQTT broker: {error}",
@@ -203,11 +203,14 @@ async def _login(report: Report, access: Access) -> bool:
     return False
 
 
-def _say_version(report: Report, mqtt: MqttSettings) -> None:
-    report.fault(
-        Link.LOGIN, "mqtt-version", f"the broker does not speak MQTT {mqtt.protocol}",
-        'set mqtt.protocol to "3.1.1" in fleet.yaml (or --protocol 3.1.1)',
-    )  # fmt: skip
+def _say_version(report: Report, access: Access) -> bool:
+    text = f"the broker does not speak MQTT {access.mqtt.protocol}"
+    fix = 'set mqtt.protocol to "3.1.1" in fleet.yaml (or --protocol 3.1.1)'
+    if access.guess_protocol:
+        report.note(Link.LOGIN, "mqtt-version", f"{text}; 3.1.1 is used", fix)
+        return True
+    report.fault(Link.LOGIN, "mqtt-version", text, fix)
+    return False
 
 
 async def _try(mqtt: MqttSettings, base: Path | None) -> str:
