@@ -14,7 +14,7 @@ from pypmi.contract import Topics
 
 async def until(condition: Callable[[], Any], timeout: float = 10) -> None:
     async with asyncio.timeout(timeout):
-        while not condition():  # noqa: ASYNC110 - the condition has no event
+        while not condition():
             await asyncio.sleep(0.01)
 
 
