@@ -573,16 +573,27 @@ def test_29_two_nodes_on_one_board(lab: Lab):
 
 def test_30_the_button_works_and_the_machine_does_not_follow(lab: Lab):
     lab.simulator(op="pc", board=2, psu_ok=False)
-    options = ("--config", str(lab.folder / "fleet.yaml"))
     try:
-        done = run(*PYPMI, *options, "power", "two", "on", "--wait", timeout=90)
-        assert done.code == 1, done.text
-        finding = only(lab.doctor("two"), "power-fault")
+        # without a yes nothing is pressed
+        refused = run(*PYPMI, "--config", str(lab.folder / "fleet.yaml"), "doctor", "two", "--press")
+        assert refused.code == 2, refused.text
+        assert "--yes" in refused.err
+        assert lab.simulator(op="presses", board=2)["presses"] == []
+        finding = only(lab.doctor("two", "--press", "--yes"), "power-fault")
         assert "power pins" in finding["fix"]
+        # it stands, so that later looks see it too, without a press
+        presses = lab.simulator(op="presses", board=2)["presses"]
+        assert "status.active" in only(lab.doctor("two"), "power-fault")["fix"]
+        assert lab.simulator(op="presses", board=2)["presses"] == presses
     finally:
         lab.simulator(op="pc", board=2, psu_ok=True)
-    assert run(*PYPMI, *options, "power", "two", "on", "--wait", timeout=90).code == 0
-    assert run(*PYPMI, *options, "power", "two", "off", "--wait", timeout=90).code == 0
+    findings = lab.doctor("two", "--press", "--yes")
+    assert not faults(findings)
+    assert any("followed a press" in finding["text"] for finding in findings)
+    findings = lab.doctor("two", "--press", "--yes")
+    assert [finding["text"] for finding in findings if finding["code"] == "not-pressed"]  # it is on
+    done = run(*PYPMI, "--config", str(lab.folder / "fleet.yaml"), "power", "two", "off", "--wait", timeout=90)
+    assert done.code == 0, done.text
 
 
 def test_31_no_status_input(lab: Lab):

@@ -201,8 +201,8 @@ def _node(report: Report, view: NodeView) -> None:
     elif state.fault is not None:
         confirm = state.fault.code is ErrorCode.NOT_CONFIRMED
         fix = (
-            "is the relay on the power pins and the LED on the status input, the right way round (`status.active`)?"
-            " See docs/troubleshooting.md, not_confirmed"
+            "does the relay click at a press? Then: is it on the power pins (COM, NO), is the LED on the status input,"
+            " `status.active` the right way round? No click: is the relay's pin right? Again: `doctor NODE --press`"
             if confirm
             else "see docs/troubleshooting.md"
         )
