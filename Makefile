@@ -10,7 +10,7 @@ SOURCES := $(addsuffix /src,$(PACKAGES))
 IMAGE_REQUIREMENTS := build shared ipmi-gateway rpi-gpio-agent sol-relay bmc-agent
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test conformance e2e e2e-docker lint docs record format requirements clean
+.PHONY: help setup demo up test conformance e2e e2e-docker faults mutants fuzz lint docs record format requirements clean
 
 help:  ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 20
@@ -67,6 +67,32 @@ conformance: $(VENV)/.installed-dev  ## what pypmi, ipmi_sim and pyghmi's server
 
 up: setup  ## run the fleet in FLEET (made by `pypmi init`) as processes, in the foreground
 	@$(BIN)/pypmi up $(or $(FLEET),fleet)
+
+# Reliability and security: what these show stands in docs/reliability.md and docs/security.md.
+ROUNDS ?= 1
+FUZZ_SECONDS ?= 60
+
+faults: $(VENV)/.installed-dev  ## break every line and process in every phase, write the table of docs/reliability.md (ROUNDS=n, ARGS="-n 2 ...")
+	$(BIN)/python tests/faults/table.py --rounds $(ROUNDS) $(ARGS)
+
+mutants: $(VENV)/.installed-dev  ## take out each safety rule in a copy of the tree: a test must fail each time (ARGS="word ..." of the rule)
+	$(BIN)/python tests/mutants/run.py $(ARGS)
+
+.venv-fuzz/.installed: fuzz/requirements.txt $(VENV)/.installed-dev
+	$(BIN)/python -m venv $(@D)
+	$(@D)/bin/python -m pip --disable-pip-version-check install -q --require-hashes -r requirements.txt -r fuzz/requirements.txt
+	$(@D)/bin/python -m pip --disable-pip-version-check install -q --no-deps --no-build-isolation $(addprefix -e ,$(PACKAGES))
+	touch $@
+
+fuzz: .venv-fuzz/.installed  ## fuzz every parser, two at a time (FUZZ_SECONDS=60 each, ARGS="target ...")
+	.venv-fuzz/bin/python -m fuzz --seconds $(FUZZ_SECONDS) $(ARGS)
+
+lint: $(VENV)/.installed-dev  ## ruff, mypy --strict and hadolint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(SOURCES)
+	@if [ -x $(BIN)/hadolint ]; then echo "$(BIN)/hadolint deploy/Dockerfile"; $(BIN)/hadolint deploy/Dockerfile; \
+	else echo "no hadolint for this machine: deploy/Dockerfile is not checked"; fi
 
 lint: $(VENV)/.installed-dev  ## ruff, mypy --strict and hadolint
 	$(BIN)/ruff check .
