@@ -155,6 +155,12 @@ def ipmitool_sensor_get(bmc: Bmc) -> None:
         shows(bmc.ipmitool("sensor", "get", name), "Sensor ID", "Sensor Type (Threshold)")
 
 
+@case(Group.TOOLS, needs="watts")
+def ipmitool_power_reading(bmc: Bmc) -> None:
+    """ipmitool dcmi power reading shows watts."""
+    shows(bmc.ipmitool("dcmi", "power", "reading"), "Instantaneous power reading", "Watts")
+
+
 @case(Group.TOOLS)
 def ipmitool_watchdog(bmc: Bmc) -> None:
     """ipmitool mc watchdog set, reset, get, off."""
