@@ -353,6 +353,19 @@ def test_a_broker_that_has_only_mqtt_3_is_found_out(tmp_path, monkeypatch):
         demo.stop()
 
 
+def test_check_as_text_and_as_json(tmp_path):
+    path = tmp_path / "fleet.yaml"
+    path.write_text("nodes:\n  - {id: one, hardware: {type: esp8266, host: h}}\n")
+    done = run(*PYPMI, "check", str(path))
+    assert (done.code, "warning" in done.out, "1 nodes" in done.out) == (0, True, True)
+    path.write_text("nodes:\n  - {id: one, hardware: {type: esp8266, hots: h}}\n")
+    assert run(*PYPMI, "check", str(path)).code == 1
+    done = run(*PYPMI, "check", str(path), "--json")
+    problems = json.loads(done.out)
+    assert done.code == 1
+    assert ("nodes[0].hardware.hots", 2, False) in {(p["field"], p["line"], p["warning"]) for p in problems}
+
+
 # -- help --------------------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """The console script `pypmi`: the operator's tool."""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 from pypmi_cli import demo as demo_module
 from pypmi_cli.access import AccessOptions
 from pypmi_cli.commands.boot import boot
+from pypmi_cli.commands.common import Json
 from pypmi_cli.commands.console import console
 from pypmi_cli.commands.doctor import doctor
 from pypmi_cli.commands.events import events
@@ -18,6 +20,8 @@ from pypmi_cli.commands.power import power
 from pypmi_cli.commands.scan import scan
 from pypmi_cli.commands.sensors import sensors
 from pypmi_cli.commands.watch import watch
+from pypmi_cli.exits import Exit
+from pypmi_cli.output import print_json
 
 app = typer.Typer(
     name="pypmi",
@@ -89,6 +93,7 @@ def demo(
 def check(
     file: Annotated[Path, typer.Argument(help="The fleet.yaml to check.")] = Path("fleet.yaml"),
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema for editors instead.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Check a fleet.yaml: every mistake with line, field, what is wrong and what to write instead."""
     from pypmi.config.document import ConfigError
@@ -100,12 +105,19 @@ def check(
     try:
         loaded = load_fleet(file)
     except ConfigError as error:
-        for problem in error.problems:
-            print(f"{file}: {problem}")
-        raise typer.Exit(1) from None
-    for problem in loaded.warnings:
-        print(f"{file}: warning: {problem}")
-    print(f"{file}: {len(loaded.fleet.nodes)} nodes, {len(loaded.fleet.users)} users: no mistakes")
+        problems = tuple(error.problems)
+    else:
+        problems = loaded.warnings
+    wrong = any(not problem.warning for problem in problems)
+    if as_json:
+        print_json([asdict(problem) for problem in problems])
+    else:
+        for problem in problems:
+            print(f"{file}: {'warning: ' if problem.warning else ''}{problem}")
+    if wrong:
+        raise typer.Exit(Exit.FAILED)
+    if not as_json:
+        print(f"{file}: {len(loaded.fleet.nodes)} nodes, {len(loaded.fleet.users)} users: no mistakes")
 
 
 @app.command()
