@@ -322,6 +322,6 @@ def load(server: Program, test: str, *, suite: int, clients: int, **options: obj
     command = load_command(server, test, suite=suite, clients=clients, **options)
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}:\n{done.stderr}{done.stdout}")
+        raise RuntimeError(f"load --test {test} --clients {clients}: {done.stderr}{done.stdout}")
     report: dict[str, Any] = json.loads(done.stdout)
     return report

@@ -26,6 +26,9 @@ import report
 import roundtrip
 import sol
 import stages
+from pypmi.bus import Bus, Message
+from pypmi.config.mqtt import MqttSettings
+from pypmi.contract import TopicKind, Topics
 from rigs import HERE, PER_CHANNEL, Program, Rig, build_load, load, load_command, memory, peak_memory, rig, until
 
 RESULTS = HERE / "build" / "results.json"
@@ -213,6 +216,7 @@ def start_with(count: int) -> Results:
         broker = place.broker()
         place.write_fleet(count, agents=4, homeassistant=True, sensors=True)
         agents = place.agents()
+        asyncio.run(states_said(place.broker_port, count))
         empty = start_time(place)
         gateway = place.gateway(wait=False)
         until(gateway.ready, 60, 0.01)
@@ -241,6 +245,26 @@ def start_with(count: int) -> Results:
             "broker_memory": memory(broker.pid),
             "agent_memory": [memory(agent.pid) for agent in agents],
         }
+
+
+async def states_said(port: int, count: int) -> None:
+    """Wait until the broker holds the state of all nodes, and each is on."""
+    waiting = {f"node-{number}" for number in range(count)}
+    said = asyncio.Event()
+    bus, topics = Bus(MqttSettings(url=f"mqtt://127.0.0.1:{port}"), "bench-states"), Topics()
+
+    def on_state(message: Message) -> None:
+        if b'"power":"on"' in message.payload:
+            waiting.discard(topics.parse(message.topic).name)
+        if not waiting:
+            said.set()
+
+    bus.subscribe(topics.nodes(TopicKind.STATE), on_state)
+    running = asyncio.create_task(bus.run())
+    async with asyncio.timeout(180):
+        await said.wait()
+    running.cancel()
+    await asyncio.wait({running})
 
 
 def start_time(place: Rig) -> float:

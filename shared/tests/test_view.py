@@ -16,6 +16,7 @@ from pypmi.contract import (
     utc_now,
 )
 from pypmi.view import Change, FleetView, NodeView
+from pypmi.view.node import ServiceView
 
 
 class Wire:
@@ -153,3 +154,26 @@ def test_a_view_can_be_had_before_anything_is_known():
     assert (node.available, node.state, node.info, node.boot, node.console, node.empty) == (
         False, None, None, None, None, True,
     )  # fmt: skip
+
+
+def test_parsed_payloads_share_what_pydantic_notes_of_them():
+    """Ten thousand sets of field names were a fifth of a gateway's memory."""
+    view, other = NodeView("n1", {}), NodeView("n2", {})
+    for each in (view, other):
+        each.put_state(NodeState(power=PowerState.ON, at=utc_now(), epoch="e").to_payload())
+    assert view.state.model_fields_set is other.state.model_fields_set
+    assert view.state.model_dump(exclude_unset=True)["power"] == "on"
+    view.put_state(NodeState(power=PowerState.OFF, at=utc_now(), epoch="e", seq=1).to_payload())
+    assert view.state.power is PowerState.OFF
+
+
+def test_looking_for_the_agent_keeps_no_info_in_memory():
+    services = {"a1": ServiceView("a1")}
+    services["a1"].available = True
+    view = NodeView("n1", services)
+    view.put_availability(b"online")
+    view.put_info(NodeInfo(name="n", agent="a1", driver="d", capabilities=frozenset(), epoch="e").to_payload())
+    assert view.available
+    assert view._info.raw is not None
+    assert view.info.name == "n"
+    assert view._info.raw is None

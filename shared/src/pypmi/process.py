@@ -68,6 +68,7 @@ def run_service(
     if not is_node_id(options.name):
         print(f"--name {options.name!r}: use 1-63 of a-z, 0-9 and -", file=sys.stderr)  # noqa: T201
         return EXIT_CONFIG
+    gc.disable()  # until all is made that stays: see _spare_the_collector
     try:
         loaded = _load(options.config)
     except ConfigError as error:
@@ -163,6 +164,7 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER, 10, 20)
+    gc.enable()
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:

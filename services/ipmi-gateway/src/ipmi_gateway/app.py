@@ -200,10 +200,8 @@ class GatewayApp:
 
     def _note_agent(self, view: NodeView, served: _Served) -> None:
         """Log in the node's SEL when its agent goes and comes; the agent itself can't tell that it died."""
-        if not self._service.bus.connected or view.info is None:
-            return
         away = not view.agent_available
-        if away == (view.id in self._agents_away):
+        if away == (view.id in self._agents_away) or not self._service.bus.connected or view.info is None:
             return
         (self._agents_away.add if away else self._agents_away.discard)(view.id)
         event = Event(
