@@ -93,6 +93,8 @@ class Bmc:
     long: Account | None = None
     suites: tuple[int, ...] = (17, 3)
     """Served, in the order of preference."""
+    lists_suites: bool = True
+    """Whether ipmitool gets the list of suites that it asks for; if not, it is told one, lest it wait 10 s each time."""
     kg: bytes = b""
     target: int | None = None
     channel: int = 0
@@ -206,8 +208,8 @@ class Bmc:
         command += ["-U", who.name, "-P", who.password if password is None else password]
         if self.kg:
             command += ["-y", self.kg.hex()]
-        if len(self.suites) == 1 and "-C" not in options:
-            command += ["-C", str(self.best_suite)]  # who serves but one may not list it: spare the 10 s of asking
+        if not self.lists_suites and "-C" not in options:
+            command += ["-C", str(self.best_suite)]
         command += options
         if bridged and self.target is not None:
             command += ["-b", str(self.channel), "-t", hex(self.target)]
