@@ -94,7 +94,7 @@ class Bmc:
     suites: tuple[int, ...] = (17, 3)
     """Served, in the order of preference."""
     lists_suites: bool = True
-    """Whether ipmitool gets the list of suites that it asks for; if not, it is told one, lest it wait 10 s each time."""
+    """Whether ipmitool gets the list of suites that it asks for; if not, it is told one, lest it wait 10 s each."""
     kg: bytes = b""
     target: int | None = None
     channel: int = 0
