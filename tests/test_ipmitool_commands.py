@@ -76,7 +76,7 @@ COMMANDS: dict[str, str] = {
 @pytest.mark.parametrize("words", COMMANDS)
 def test_command(demo: Demo, words: str) -> None:
     soonest = None
-    for _ in range(3):  # a machine with other work may delay one try
+    for _ in range(5):  # a machine with other work may delay one try or two
         said = demo.ipmitool(*words.split())
         assert said.code == 0, said.text
         assert re.search(COMMANDS[words], said.text), said.text
