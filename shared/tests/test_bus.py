@@ -152,6 +152,19 @@ async def test_request_and_replies(settings):
                 await exchange.next(0.05)
 
 
+async def test_replies_that_are_none_disturb_nothing(mosquitto, caplog):
+    """Without correlation data (MQTT 3.1.1) the id stands in the payload, which may be anything."""
+    bus = Bus(MqttSettings(url=mosquitto.url), "client")
+    requests = Requests(bus, Topics(), "client")
+    async with running(bus):
+        with requests.exchange("a") as exchange:
+            wrong = (b"", b"{", b"[" * 20_000, b"null", b'{"id": {}}', b"x" * 100_000, b'{"id": "b"}')
+            for payload in (*wrong, b'{"id": "a"}'):
+                await bus.publish(exchange.response_topic, payload)
+            assert (await exchange.next(5)).payload == b'{"id": "a"}'
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 async def test_no_subscribers_is_told(mosquitto):
     bus = Bus(MqttSettings(url=mosquitto.url), "b")
     async with running(bus):

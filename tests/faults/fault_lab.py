@@ -23,6 +23,7 @@ from typing import Any
 from proxy import Proxy, TcpProxy, UdpProxy, Weather
 from pypmi.bus import Bus, Message
 from pypmi.config.mqtt import MqttSettings
+from pypmi.contract import ContractError, PowerResult
 from pypmi_cli.broker import local_broker
 from pypmi_cli.processes import Program, Supervisor, service_command
 from pypmi_simulator.control import call
@@ -78,7 +79,7 @@ class Lab:
         """Each power command that was sent: when (monotonic), and which."""
         self.retained: dict[str, bytes] = {}
         """What the broker holds, as an observer of ours sees it; empty while that one has no connection."""
-        self.results: dict[str, list[dict[str, Any]]] = {}
+        self.results: dict[str, list[PowerResult]] = {}
         """By command id, what was said on power/result."""
         self.name = "first"
         self._reset_at = float("-inf")
@@ -247,9 +248,11 @@ class Lab:
 
     def _on_message(self, message: Message) -> None:
         if message.topic.endswith("/power/result"):
-            result = json.loads(message.payload)
-            self.results.setdefault(result["id"], []).append(result)
-        self.retained[message.topic] = message.payload
+            with contextlib.suppress(ContractError):
+                result = PowerResult.from_payload(message.payload)
+                self.results.setdefault(result.id, []).append(result)
+        else:
+            self.retained[message.topic] = message.payload
 
     def said(self, topic: str) -> Any:
         """A retained JSON payload; {} when there is none."""

@@ -6,14 +6,13 @@ import random
 import re
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_lab import CONSOLE, LIFE, POWER, Lab, make_lab
+from fault_lab import CONSOLE, LIFE, POWER, Lab
 from scenarios import PHASES, Fault, all_faults, moment, reload_all, restart_end_of, set_power
-from stack import Outcome, have, until
+from stack import Outcome, until
 from terminal import Terminal
 
 RECOVERY = 10.0
@@ -57,14 +56,6 @@ def cases() -> list[Any]:
             marks = [pytest.mark.faults_small] if small else [pytest.mark.nightly]
             found.append(pytest.param(fault, phase, id=f"{fault.name}, {phase}", marks=marks))
     return found
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    assert have("ipmitool", "mosquitto"), "install ipmitool and mosquitto"
-    running = make_lab(tmp_path_factory.mktemp("lab"), seed=os.getpid())
-    yield running
-    running.stop()
 
 
 @pytest.mark.timeout(240)
@@ -163,7 +154,7 @@ class Check:
         assert not [row for row in rows if row[2] == "accepted"], "the journal has a command without an end"
         assert len(rows) <= len(lab.presses_asked), rows
         for row in rows:
-            finals = {result["status"] for result in lab.results.get(row[0], ()) if result["status"] != "accepted"}
+            finals = {result.status for result in lab.results.get(row[0], ()) if result.status.final}
             assert len(finals) <= 1, f"{row} was said to have ended as {finals}"
         assert lost == 0, (lab.transitions(POWER)[self._transitions :], lab.event_log(POWER)[self._logged :])
         if self._terminal is not None:

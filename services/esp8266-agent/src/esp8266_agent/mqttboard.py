@@ -133,7 +133,7 @@ class MqttBoard(ABC):
         """Give a JSON message to those who wait for one like it; returns it, or None if it is no JSON object."""
         try:
             value = json.loads(payload)
-        except ValueError:
+        except (ValueError, RecursionError):  # nested as deep as no board does it
             return None
         if not isinstance(value, dict):
             return None

@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 _MAX_REPLIES = 1024
 """Replies that may wait in one exchange; further ones are dropped with a log line."""
+_LONGEST_REPLY = 65_536
+"""Octets."""
 
 
 class Exchange:
@@ -71,9 +73,11 @@ class Requests:
     def _on_reply(self, message: Message) -> None:
         key = message.correlation
         if key is None:  # MQTT 3.1.1: the payload carries the request's id
+            if not self._open or len(message.payload) > _LONGEST_REPLY:
+                return
             try:
                 value = json.loads(message.payload)
-            except ValueError:
+            except (ValueError, RecursionError):  # nested as deep as no answer is
                 return
             key = str(value.get("id", "")).encode() if isinstance(value, dict) else b""
         exchange = self._open.get(key)

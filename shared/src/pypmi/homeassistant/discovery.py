@@ -182,7 +182,7 @@ class Discovery(AgentObserver):
             try:
                 config = json.loads(message.payload)
                 components = {str(key): str(value["platform"]) for key, value in config["components"].items()}
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 components = dict(_UNREADABLE)
             self._left.setdefault(parts[1], _Left()).components = components
         elif len(parts) == 4 and parts[1].startswith("pypmi_") and len(self._left) < _MAX_LEFT:
