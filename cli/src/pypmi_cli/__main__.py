@@ -21,6 +21,7 @@ from pypmi_cli.commands.scan import scan
 from pypmi_cli.commands.sensors import sensors
 from pypmi_cli.commands.watch import watch
 from pypmi_cli.exits import Exit
+from pypmi_cli.export.app import app as export_app
 from pypmi_cli.output import print_json
 
 app = typer.Typer(
@@ -65,6 +66,7 @@ def _options(
 
 for command in (nodes, watch, power, console, boot, identify, sensors, events, doctor, scan):
     app.command()(command)
+app.add_typer(export_app, name="export")
 
 
 @app.command()

@@ -1,0 +1,1 @@
+"""`pypmi export`: the other side's configuration, written from fleet.yaml."""
