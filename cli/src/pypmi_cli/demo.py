@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import random
 import signal
 import socket
 import sys
@@ -35,6 +36,8 @@ HOST = "127.0.0.1"
 READY_SECONDS = 60.0
 NMI_PIN = 12
 """GPIO of the boards' second relay, which is on the NMI button."""
+PORT_BLOCK = 50
+"""TCP ports of simulated boards are taken in blocks of so many."""
 MAX_BRIDGED = 254
 """Targets on one channel."""
 
@@ -89,14 +92,18 @@ async def run_demo(options: DemoOptions) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     started = time.monotonic()
-    with _state_folder(options.state_dir) as folder, contextlib.suppress(asyncio.CancelledError):
+    with (
+        _state_folder(options.state_dir) as folder,
+        port_range(2 * options.nodes) as board_port,
+        contextlib.suppress(asyncio.CancelledError),
+    ):
         mqtt_port = options.mqtt_port or pick_port(1883, socket.SOCK_STREAM)
         broker, protocol = local_broker(mqtt_port, folder, embedded=options.embedded_broker)
         layout = _Layout(
             folder=folder,
             gateway_port=options.port,
             mqtt_port=mqtt_port,
-            board_port=pick_range(2 * options.nodes),
+            board_port=board_port,
             health_port=pick_port(0, socket.SOCK_STREAM),
             protocol=protocol,
             nodes=options.nodes,
@@ -155,11 +162,25 @@ def pick_port(wanted: int, kind: socket.SocketKind) -> int:
         return port
 
 
-def pick_range(count: int) -> int:
-    """The first of `count` free TCP ports in a row, below those that the system gives out by itself."""
-    for base in range(20_000, 32_000 - count, max(count, 50)):
-        if all(_is_free(base + offset, socket.SOCK_STREAM) for offset in range(count)):
-            return base
+@contextlib.contextmanager
+def port_range(count: int) -> Iterator[int]:
+    """The first of `count` free TCP ports in a row, below those that the system gives out by itself.
+
+    While the block runs no other demo takes them: two simulators on the same ports would get each other's agents. The
+    range is chosen at random, and the first port of each block of it is held in UDP, where nothing of ours listens.
+    """
+    bases = list(range(20_000, 32_000 - count, PORT_BLOCK))
+    random.shuffle(bases)
+    for base in bases:
+        with contextlib.ExitStack() as locks:
+            try:
+                for place in range(base, base + count, PORT_BLOCK):
+                    locks.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)).bind((HOST, place))
+            except OSError:
+                continue
+            if all(_is_free(base + offset, socket.SOCK_STREAM) for offset in range(count)):
+                yield base
+                return
     raise DemoError(f"no {count} free TCP ports in a row between 20000 and 32000; try fewer --nodes")
 
 
