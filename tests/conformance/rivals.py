@@ -10,8 +10,6 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Self
 
-from stack import free_tcp_port, free_udp_base
-
 from .bmc import Account, Bmc
 
 HOST = "127.0.0.1"
@@ -81,7 +79,7 @@ class Rival(ABC):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.port = free_udp_base(1)
+        self.port = _free_port()
         self.restarts = -1
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -188,9 +186,17 @@ class FakeBmc(Rival):
         )
 
 
+def _free_port() -> int:
+    """A UDP port that the system does not give to anybody else soon."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((HOST, 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
 def _echoing_console() -> int:
     """A TCP server that echoes what it is sent, for as long as this program runs; returns its port."""
-    listening = socket.create_server((HOST, free_tcp_port()))
+    listening = socket.create_server((HOST, 0))
 
     def echo(connection: socket.socket) -> None:
         with connection:
