@@ -21,6 +21,7 @@ from pypmi.view import Change, FleetView, NodeView
 
 from ipmi_gateway.bmc import Bmc
 from ipmi_gateway.codes import Privilege
+from ipmi_gateway.commands.table import build_registry
 from ipmi_gateway.controller.facts import Identity, LanFacts
 from ipmi_gateway.controller.fleet import Fleet
 from ipmi_gateway.directory import Listener
@@ -89,6 +90,7 @@ class GatewayApp:
             make_users(service.loaded),
             settings=make_settings(service.loaded),
             fleet=fleet,
+            registry=build_registry(with_watchdog=gateway.workers == 1),
             on_event=metrics.on_event,
         )
         self._add_nodes(config.nodes)
@@ -185,7 +187,8 @@ class GatewayApp:
             return
         host, port = split_endpoint(served.settings.listen)
         with _naming(served.settings.listen):
-            served.listener = self.gateway.listen_for(served.bmc, host, port)
+            shared = self._service.fleet.gateway.workers > 1
+            served.listener = self.gateway.listen_for(served.bmc, host, port, reuse_port=shared)
 
     # -- what the bus tells ------------------------------------------------------------------------------------------
 

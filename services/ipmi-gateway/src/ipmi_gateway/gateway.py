@@ -105,11 +105,13 @@ class Gateway:
         listener = Listener(f"{host}:{port}", self.bmc, public_port=public_port or port)
         return self.server.listen(listener, host, port, reuse_port=reuse_port)
 
-    def listen_for(self, bmc: Bmc, host: str, port: int, *, public_port: int | None = None) -> Listener:
+    def listen_for(
+        self, bmc: Bmc, host: str, port: int, *, public_port: int | None = None, reuse_port: bool = False
+    ) -> Listener:
         """Listen on an address and port of a node's own, for clients that can't bridge. Raises `OSError`."""
         view = bmc.view()
         listener = Listener(bmc.node_id or f"{host}:{port}", view, bridging=False, public_port=public_port or port)
-        self.server.listen(listener, host, port)
+        self.server.listen(listener, host, port, reuse_port=reuse_port)
         lan = self.fleet.lan
         view.lan = replace(lan, address=host if _is_own_address(host) else lan.address, port=listener.public_port)
         self._own[listener.name] = view

@@ -92,7 +92,7 @@ class GatewaySettings(Section):
     sel_size: Annotated[int, Field(ge=16, le=65_000)] = 1000
     """Events kept for each node."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
-    """Processes that share the port (SO_REUSEPORT). See docs/performance.md."""
+    """Gateways that share the ports, each started with a `--name` of its own. See docs/performance.md."""
     sol: SolSettings = SolSettings()
     """Serial over LAN."""
     manufacturer_id: Annotated[int, Field(ge=0, le=0xFFFFF)] = 0
