@@ -10,7 +10,7 @@ SOURCES := $(addsuffix /src,$(PACKAGES))
 IMAGE_REQUIREMENTS := build shared ipmi-gateway rpi-gpio-agent sol-relay bmc-agent
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test conformance e2e e2e-docker faults mutants fuzz lint docs record format requirements clean
+.PHONY: help setup demo up test conformance e2e e2e-docker faults mutants fuzz bench lint docs record format requirements clean
 
 help:  ## what there is
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 20
@@ -94,12 +94,8 @@ lint: $(VENV)/.installed-dev  ## ruff, mypy --strict and hadolint
 	@if [ -x $(BIN)/hadolint ]; then echo "$(BIN)/hadolint deploy/Dockerfile"; $(BIN)/hadolint deploy/Dockerfile; \
 	else echo "no hadolint for this machine: deploy/Dockerfile is not checked"; fi
 
-lint: $(VENV)/.installed-dev  ## ruff, mypy --strict and hadolint
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(SOURCES)
-	@if [ -x $(BIN)/hadolint ]; then echo "$(BIN)/hadolint deploy/Dockerfile"; $(BIN)/hadolint deploy/Dockerfile; \
-	else echo "no hadolint for this machine: deploy/Dockerfile is not checked"; fi
+bench: $(VENV)/.installed-dev  ## measure speed and scale beside ipmi_sim and pyghmi (needs openipmi, gcc, libssl-dev; ARGS=--quick)
+	$(BIN)/python bench/run.py $(ARGS)
 
 docs: $(VENV)/.installed  ## make the generated parts of the docs and the diagrams anew
 	$(BIN)/python docs/generate.py
