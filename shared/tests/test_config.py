@@ -285,6 +285,9 @@ def test_a_password_without_the_space_before_it_is_not_shown():
         parse_fleet(GOOD.replace("{name: admin, password: {env: ADMIN_PASSWORD}}", "{name: admin, password:hunter2}"))
     assert "users[0].password…: is no field" in str(caught.value)
     assert "hunter2" not in str(caught.value)
+    with pytest.raises(ConfigError, match="users: takes a list") as caught:
+        parse_fleet("version: 1\nusers: x[{name:a, password:hunter2}]\n")
+    assert "hunter2" not in str(caught.value)
 
 
 def test_secrets_come_from_files_and_the_environment(tmp_path, monkeypatch):

@@ -50,10 +50,13 @@ SMALL = {
 
 def cases() -> list[Any]:
     found = []
+    small = 0
     for fault in all_faults():
         for phase in PHASES:
-            small = (fault.name, phase) in SMALL
-            marks = [pytest.mark.faults_small] if small else [pytest.mark.nightly]
+            marks = [pytest.mark.nightly]
+            if (fault.name, phase) in SMALL:
+                small += 1  # two groups, each with a lab of its own that lasts
+                marks = [pytest.mark.faults_small, pytest.mark.xdist_group(f"faults-{small % 2}")]
             found.append(pytest.param(fault, phase, id=f"{fault.name}, {phase}", marks=marks))
     return found
 

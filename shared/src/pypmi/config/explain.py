@@ -110,6 +110,8 @@ def _show(value: Any, loc: FieldPath) -> str:
     if value is None:
         return "nothing (null)"
     text = json.dumps(value, default=str) if not isinstance(value, str) else repr(value)
+    if "password" in text or "secret" in text:
+        return "what stands there"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
