@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pypmi_cli.__main__ import app
 from stack import PYPMI, Demo, Outcome, run, until
+from typer.testing import CliRunner
 
 
 def tool(demo: Demo, *words: str, stdin: str | None = None, timeout: float = 60) -> Outcome:
@@ -384,6 +386,9 @@ def test_every_command_has_help():
     done = run(*PYPMI, "--help")
     assert done.code == 0
     commands = re.findall(r"^ {2}([a-z]+) {2,}", done.out.split("Commands:")[1], re.MULTILINE)
-    assert {"nodes", "watch", "power", "console", "boot", "identify", "events", "sensors"} <= set(commands)
+    assert {"nodes", "watch", "power", "console", "boot", "identify", "events", "sensors", "doctor", "scan"} <= set(
+        commands
+    )
     for command in commands:
-        assert run(*PYPMI, command, "--help").code == 0
+        said = CliRunner().invoke(app, [command, "--help"])
+        assert (said.exit_code, "Usage:" in said.output) == (0, True), said.output
