@@ -12,7 +12,7 @@ from pypmi.config.mqtt import MqttSettings
 from pypmi.contract import Capability, NodeInfo, Topics
 from pypmi.homeassistant.discovery import Discovery, Pace
 
-PACE = Pace(quiet=0.3, look=10, settle=0.4, jitter=0.05)
+PACE = Pace(quiet=0.3, migrate=0.05, look=10, settle=0.4, jitter=0.05)
 FEW = frozenset({Capability.ON, Capability.STATUS})
 MORE = FEW | {Capability.RESET}
 DEVICE_TOPIC = "homeassistant/device/pypmi_n1/config"

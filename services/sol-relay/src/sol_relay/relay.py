@@ -10,6 +10,7 @@ from pypmi.contract import (
     ConsoleAck,
     ConsoleAction,
     ConsoleRequest,
+    ConsoleState,
     ContractError,
     TopicKind,
 )
@@ -30,6 +31,8 @@ _REPLAYS = 4
 """Replays under way at a time; they share the loop with the consoles."""
 _REPLAYS_WAITING = 500
 _LOG_FOLDER = "consoles"
+_LOOK_BACK = 5.0
+"""Seconds in which the broker hands over what it keeps of consoles, after a start."""
 
 
 class Relay:
@@ -73,6 +76,7 @@ class Relay:
                 self._tasks = tasks
                 await self._apply()
                 tasks.create_task(self._keep_house())
+                tasks.create_task(self._leave_old_consoles())
         finally:
             self._tasks = None
             # after the consoles: their last words are logged too
@@ -122,6 +126,27 @@ class Relay:
         await asyncio.wait({task})
         if console.log is not None:
             await self._logs.remove(console.log)
+
+    async def _leave_old_consoles(self) -> None:
+        """Clear the state of consoles that left the fleet while the relay was away."""
+        await self._bus.wait_connected()
+        topic = self._service.topics.nodes(TopicKind.SOL_STATE)
+        self._bus.subscribe(topic, self._on_old_state)
+        try:
+            await asyncio.sleep(_LOOK_BACK)
+        finally:
+            self._bus.unsubscribe(topic, self._on_old_state)
+
+    def _on_old_state(self, message: Message) -> None:
+        if not message.retain or not message.payload:
+            return
+        try:
+            node_id = self._service.topics.parse(message.topic).name
+            said = ConsoleState.from_payload(message.payload)
+        except ContractError:
+            return
+        if said.relay == self._service.name and node_id not in self._wanted:
+            self._forget_state(node_id)
 
     def _forget_state(self, node_id: str) -> None:
         try:

@@ -290,8 +290,10 @@ class Publisher:
             self._bus.forget_retained(topic)
         self._tell("on_moved")
 
-    def clear(self) -> None:
-        """Remove all that is retained of the node: it has left the fleet."""
+    def clear(self, info: NodeInfo | None = None) -> None:
+        """Remove all that is retained of the node: it has left the fleet. `info` names sensors of an earlier run."""
+        if info is not None:
+            self._sensor_topics.update(self._topics.sensor(self.node, sensor.key) for sensor in info.sensors)
         for topic in self._kept():
             self._outbox.clear(topic)
         self._tell("on_removed")

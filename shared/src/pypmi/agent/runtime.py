@@ -213,9 +213,10 @@ class AgentRuntime:
 
     async def _leave(self, node_id: str) -> None:
         publisher = self._publisher(node_id)
-        if await self._is_ours(node_id):
-            publisher.clear()
-        else:
+        info = await self._said(node_id)
+        if info is None or info.agent == self._agent:
+            publisher.clear(info)
+        else:  # moved to another agent
             publisher.drop()
         self._publishers.pop(node_id, None)
         try:
@@ -223,25 +224,25 @@ class AgentRuntime:
         except JournalError as error:
             logger.error("%s: could not be removed from the journal: %s", node_id, error)
 
-    async def _is_ours(self, node_id: str) -> bool:
-        """Whether the broker's retained `info` still names this agent: the node may have moved to another one."""
+    async def _said(self, node_id: str) -> NodeInfo | None:
+        """What the broker keeps of the node's `info`; None: nothing, or nothing that can be read."""
         if not self._bus.connected:
-            return True
-        heard: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            return None
+        heard: asyncio.Future[NodeInfo | None] = asyncio.get_running_loop().create_future()
 
         def on_info(message: Message) -> None:
             if message.payload and not heard.done():
                 try:
-                    heard.set_result(NodeInfo.from_payload(message.payload).agent)
+                    heard.set_result(NodeInfo.from_payload(message.payload))
                 except ContractError:
-                    heard.set_result(self._agent)
+                    heard.set_result(None)
 
         topic = self._topics.node(node_id, TopicKind.NODE_INFO)
         self._bus.subscribe(topic, on_info)
         try:
             async with asyncio.timeout(_OWNER_TIMEOUT):
-                return await heard == self._agent
+                return await heard
         except TimeoutError:
-            return True
+            return None
         finally:
             self._bus.unsubscribe(topic, on_info)

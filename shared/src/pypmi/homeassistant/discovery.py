@@ -40,6 +40,9 @@ class Pace:
     """The broker has handed over what earlier runs left when it has said nothing for so long."""
     look: float = 30.0
     """It gets no longer than this."""
+    migrate: float = 1.5
+    """Between telling Home Assistant that devices move to the other form and announcing them in it. It takes each
+    entity out in a task of its own, and refuses the new form of one that is still there."""
     settle: float = 3.0
     """Between telling Home Assistant of a change and removing what it replaces."""
     jitter: float = 5.0
@@ -200,6 +203,9 @@ class Discovery(AgentObserver):
                 await self._changed.wait()
                 self._changed.clear()
                 names, self._dirty = self._dirty, {}
+                moving = [name for name in names if self._begin_move(name)]
+                if moving:
+                    await asyncio.sleep(self._pace.migrate)
                 for count, name in enumerate(names, start=1):
                     self._publish(name, group)
                     if count % 50 == 0:
@@ -234,6 +240,19 @@ class Discovery(AgentObserver):
     def _single_topic(self, name: str, key: str, component: Component) -> str:
         return f"{self._prefix}/{component['platform']}/{name}/{key}/config"
 
+    def _begin_move(self, name: str) -> bool:
+        """Tell Home Assistant that a device comes in the other form; returns whether it does."""
+        if self._wanted.get(name) is None:
+            return False
+        left = self._left.get(name) or _Left()
+        if self._settings.form == "device":
+            old_topics = tuple(left.single.values())
+        else:
+            old_topics = (self._device_topic(name),) if left.components else ()
+        for old in old_topics:
+            self._bus.set_retained(old, _MIGRATE)
+        return bool(old_topics)
+
     def _publish(self, name: str, group: asyncio.TaskGroup) -> None:
         if name not in self._wanted:  # moved to another agent meanwhile
             return
@@ -256,8 +275,6 @@ class Discovery(AgentObserver):
 
     def _publish_device(self, device: _Device, left: _Left, group: asyncio.TaskGroup) -> None:
         old_topics = tuple(left.single.values())
-        for old in old_topics:
-            self._bus.set_retained(old, _MIGRATE)
         gone = {
             key: {"platform": platform}
             for key, platform in left.components.items()
@@ -276,10 +293,7 @@ class Discovery(AgentObserver):
         )
 
     def _publish_single(self, device: _Device, left: _Left, group: asyncio.TaskGroup) -> None:
-        old_topics: tuple[str, ...] = ()
-        if left.components:
-            old_topics = (self._device_topic(device.name),)
-            self._bus.set_retained(old_topics[0], _MIGRATE)
+        old_topics = (self._device_topic(device.name),) if left.components else ()
         topics = {key: self._single_topic(device.name, key, item) for key, item in device.components.items()}
         for key, item in device.components.items():
             config = {"device": device.device, "origin": self._origin, **device.shared, "qos": 1, **item}
