@@ -283,7 +283,8 @@ static int role_and_name(uint8_t *out) {
 static struct sockaddr_in server_address;
 
 static void open_socket(struct client *c) {
-    static uint32_t source = 0x7f000100;
+    static uint32_t source;
+    if (!source) source = 0x7f010000 + ((uint32_t)getpid() % 250 << 16);
     c->fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
     if (options.spread) { /* another loopback address each time: pyghmi never forgets an address and port */
         struct sockaddr_in own = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(++source)};
