@@ -23,7 +23,7 @@ from typing import Any
 from proxy import Proxy, TcpProxy, UdpProxy, Weather
 from pypmi.bus import Bus, Message
 from pypmi.config.mqtt import MqttSettings
-from pypmi.contract import ContractError, PowerResult
+from pypmi.contract import ContractError, PowerResult, parse_power_command
 from pypmi_cli.broker import local_broker
 from pypmi_cli.processes import Program, Supervisor, service_command
 from pypmi_simulator.control import call
@@ -77,6 +77,8 @@ class Lab:
         self._rng = random.Random(seed)
         self.presses_asked: list[tuple[float, str]] = []
         """Each power command that was sent: when (monotonic), and which."""
+        self.issued: list[float] = []
+        """When the gateway sent commands to the power node (monotonic): later than asked, where ipmitool is slow."""
         self.retained: dict[str, bytes] = {}
         """What the broker holds, as an observer of ours sees it; empty while that one has no connection."""
         self.results: dict[str, list[PowerResult]] = {}
@@ -251,6 +253,12 @@ class Lab:
             with contextlib.suppress(ContractError):
                 result = PowerResult.from_payload(message.payload)
                 self.results.setdefault(result.id, []).append(result)
+        elif message.topic == f"nodes/{POWER}/power/set":
+            with contextlib.suppress(ContractError):
+                command = parse_power_command(message.payload)
+                if command.issued_at is not None:
+                    age = (datetime.now(UTC) - command.issued_at).total_seconds()
+                    self.issued.append(time.monotonic() - age)
         else:
             self.retained[message.topic] = message.payload
 

@@ -293,6 +293,25 @@ def test_half_open_flood(harness: Harness) -> None:
     RmcpClient(harness.transport(("198.51.100.7", 2))).login("admin", "secret")
 
 
+def test_a_flood_pushes_out_its_own_and_no_slow_login(harness: Harness) -> None:
+    """However many a source opens while a login is under way elsewhere, that one is still known at its RAKP 1."""
+    slow = RmcpClient(harness.transport())
+    session_id = slow.open(SUITES[17].algorithms)
+    flood = RmcpClient(harness.transport(("198.51.100.7", 1)))
+    for _ in range(3 * SessionSettings().half_open_maximum):
+        flood.send(flood.rmcpplus(OPEN_REQUEST, flood.open_request((3, 4, 1))))
+    others = [RmcpClient(harness.transport(("192.0.2.1", 50_000 + number))) for number in range(100)]
+    for other in others:
+        other.open(SUITES[17].algorithms)
+    payload = slow.rakp1_payload(session_id, bytes(16), ADMINISTRATOR, b"admin")
+    answer = slow.exchange(slow.rmcpplus(RAKP1, payload))
+    assert answer is not None
+    assert slow.parse_sessionless(answer, RAKP2)[1] == 0
+    assert harness.engine.manager.half_open == SessionSettings().half_open_maximum
+    harness.advance(SessionSettings().half_open_timeout + 2)
+    assert harness.engine.manager.half_open == 0
+
+
 def test_left_after_rakp2(harness: Harness) -> None:
     client = RmcpClient(harness.transport())
     for _ in range(2000):

@@ -11,6 +11,7 @@ from ipmi_gateway.events import CloseReason, Event, LoginFailed, SessionClosed, 
 from ipmi_gateway.packets.rmcpplus import PayloadType, Status
 from ipmi_gateway.sessions import rakp
 from ipmi_gateway.sessions.entropy import Entropy
+from ipmi_gateway.sessions.handshakes import HandshakeTable
 from ipmi_gateway.sessions.limits import LoginDelay, SourceLimiter, source_of
 from ipmi_gateway.sessions.session import Peer, Session, SessionHost
 from ipmi_gateway.sessions.suites import KEY_CONSTANT_LENGTH, SessionCrypto, Suite
@@ -113,7 +114,7 @@ class SessionManager:
         self._host = host
         self._on_event = on_event
         self._entropy = entropy
-        self._half_open: OrderedDict[int, _HalfOpen] = OrderedDict()
+        self._half_open: HandshakeTable[_HalfOpen] = HandshakeTable(settings.sessions.half_open_maximum)
         self._per_user: dict[int, int] = {}
         self._delay = LoginDelay(settings.login_delay)
         self._reports = SourceLimiter(_FAILURE_REPORTS)
@@ -142,14 +143,11 @@ class SessionManager:
         if len(self.sessions) >= self._limits.maximum:
             return refuse(Status.INSUFFICIENT_RESOURCES)
         level = Privilege(request.level) if request.level else highest
-        while len(self._half_open) >= self._limits.half_open_maximum:
-            self._half_open.popitem(last=False)
         session_id = self._entropy.identifier()
         while session_id in self._half_open or session_id in self.sessions:
             session_id = self._entropy.identifier()
-        self._half_open[session_id] = _HalfOpen(
-            peer, listener, console_id=request.console_id, level=level, suite=suite, now=now
-        )
+        half = _HalfOpen(peer, listener, console_id=request.console_id, level=level, suite=suite, now=now)
+        self._half_open.add(session_id, source_of(peer[0]), half)
         return rakp.pack_open_response(request, session_id, level, suite)
 
     def rakp1(self, payload: bytes, peer: Peer, listener: "Listener", now: float) -> bytes | None:
@@ -200,7 +198,7 @@ class SessionManager:
             if half.handshake is not None and message.status == Status.INVALID_INTEGRITY_CHECK:
                 # This client says that our proof is wrong, and so its password is; most just go away.
                 self._report_failure(half.handshake.name, half, Status.INVALID_INTEGRITY_CHECK, 0, now)
-            del self._half_open[message.session_id]
+            self._half_open.remove(message.session_id)
             return None
         if half.handshake is None or half.user is None:
             return rakp.pack_error(message.tag, Status.INACTIVE_SESSION_ID, half.console_id)
@@ -365,7 +363,7 @@ class SessionManager:
         """End the sessions and handshakes of users that are gone, or not the same any more."""
         for session_id, half in list(self._half_open.items()):
             if half.user is not None and self.users.by_name(half.user.name.encode()) != half.user:
-                del self._half_open[session_id]
+                self._half_open.remove(session_id)
         for session in list(self.sessions.values()):
             if self.users.by_name(session.user.name.encode()) != session.user:
                 self.close(session, CloseReason.USER_CHANGED, now)
@@ -386,10 +384,10 @@ class SessionManager:
 
     def _sweep_half_open(self, before: float) -> None:
         while self._half_open:
-            session_id, half = next(iter(self._half_open.items()))
+            session_id, half = next(self._half_open.items())
             if half.started > before:
                 return
-            del self._half_open[session_id]
+            self._half_open.remove(session_id)
 
     @property
     def half_open(self) -> int:
