@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from conformance.bmc import Bmc
-from conformance.case import Case, Group, Verdict, run_case
+from conformance.case import Case, Group, Result, Verdict, run_case
 from conformance.fleet import WAYS, Fleet, can_use_623
+from conformance.report import by_rule, rule_name, summary
 from conformance.suite import all_cases
 from stack import have
 
@@ -65,3 +67,24 @@ def test_there_are_enough_cases_of_each_group() -> None:
     bridged = [case for case in all_cases() if applies("bridged", case)]
     assert len(bridged) > 600
     assert {case.group for case in bridged} == set(Group)
+
+
+def test_report_counts_what_applied() -> None:
+    first, second, third = all_cases()[:3]
+    passed, failed, other = (
+        Result(first, Verdict.PASSED, "", 0.1),
+        Result(second, Verdict.FAILED, "no answer", 0.1),
+        Result(third, Verdict.NOT_APPLICABLE, "", 0.0),
+    )
+    text = summary({"a": [passed, failed, other], "b": [failed, other, other]})
+    assert "| discovery (3) | 1 of 2 | 0 of 1 |" in text
+    assert "| all (3) | 1 of 2 | 0 of 1 |" in text
+    assert "| bridging" not in text
+    assert f"| `{rule_name(passed)}` {first.rule} | 1 of 2 | – |" in by_rule({"a": [passed, failed], "b": [other]})
+
+
+def test_every_rule_stands_in_the_docs() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs/conformance.md").read_text()
+    rules = {case.name.partition("[")[0] for case in all_cases() if not case.slow}
+    missing = sorted(rule for rule in rules if f"`{rule}`" not in page)
+    assert not missing, f"run make conformance: {missing}"
