@@ -274,6 +274,7 @@ def test_3_plain_tcp_to_a_tls_port(lab: Lab):
     assert "mqtts://" in only(lab.doctor(config=config), "tls-broker")["fix"]
 
 
+@pytest.mark.nightly
 def test_4_tls_to_a_plain_port(lab: Lab, tmp_path):
     port = free_tcp_port()
     config = tmp_path / "plain.conf"
@@ -316,6 +317,7 @@ def test_9_secret_missing(lab: Lab):
     assert "nobody" in only(lab.doctor(config=config), "secret-unreadable")["text"]
 
 
+@pytest.mark.nightly
 def test_10_not_a_broker_at_all(lab: Lab):
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -374,6 +376,7 @@ def _without(rules: str, user: str, *starts: str) -> str:
     return f"{head}user {user}\n{kept}\n\n" + "".join(rest)
 
 
+@pytest.mark.nightly
 def test_14_wrong_topic_prefix(lab: Lab):
     with lab.acl(lambda rules: rules + "\nuser operator\ntopic readwrite #\n"):
         finding = only(lab.doctor(options=("--prefix", "lab/rack1")), "prefix")
@@ -437,6 +440,7 @@ def test_19_node_given_to_another_agent(lab: Lab):
     assert "rack2-agent" in finding["text"]
 
 
+@pytest.mark.nightly
 def test_20_node_that_the_agent_does_not_know_yet(lab: Lab):
     hardware = {"type": "esp8266", "host": "127.0.0.1", "port": free_tcp_port()}
     config = lab.variant(lambda fleet: fleet["nodes"].append({"id": "new", "hardware": hardware}))
@@ -550,6 +554,7 @@ def test_26_board_not_set_up(lab: Lab):
     assert "relay pin 0" in finding["text"]
 
 
+@pytest.mark.nightly
 def test_27_another_board_at_this_address(lab: Lab):
     other = lab.simulate("other", "--boards", "1", "--name-format", "kitchen{}")["boards"][0]
     with serving(lab, with_node(port=other["port"], identification="three")):
@@ -596,6 +601,7 @@ def test_30_the_button_works_and_the_machine_does_not_follow(lab: Lab):
     assert done.code == 0, done.text
 
 
+@pytest.mark.nightly
 def test_31_no_status_input(lab: Lab):
     with serving(lab, lambda fleet: fleet["nodes"][1]["hardware"].update(status=None)):
         until(lambda: "status" not in lab.nodes()["two"]["capabilities"], 30)
@@ -629,6 +635,18 @@ def test_34_gateway_not_running(lab: Lab):
     with lab.without("ipmi-gateway"):
         finding = only(lab.doctor("one"), "gateway-down")
     assert str(lab.udp) in finding["text"]
+
+
+@pytest.mark.nightly
+def test_34b_gateway_on_all_addresses(lab: Lab):
+    config = lab.variant(lambda fleet: fleet["gateway"].update(listen=[f"[::]:{lab.udp}"]))
+    assert not faults(lab.doctor("one", config=config))
+    with lab.without("ipmi-gateway"):
+        assert "none is on the broker" in only(lab.doctor("one", config=config), "gateway-down")["text"]
+    # without the broker it is not known whether there is one: no fault is made of it
+    options = ("--mqtt", f"mqtts://localhost:{free_tcp_port()}")
+    other = lab.variant(lambda fleet: fleet["gateway"].update(listen=[f"[::]:{free_udp_base(1)}"]))
+    only(lab.doctor("one", config=other, options=options), "broker-refused")
 
 
 def test_35_something_else_on_the_gateways_port(lab: Lab):

@@ -1,13 +1,17 @@
 """The tool's parts that need no broker: which nodes are meant, which broker is meant, what keys mean."""
 
+import socket
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from pypmi.config.load import LoadedFleet, parse_fleet
 from pypmi.config.secrets import SecretSource
-from pypmi.contract import SensorInfo, Thresholds, utc_now
+from pypmi.contract import SensorInfo, ServiceInfo, ServiceKind, Thresholds, utc_now
 from pypmi_cli.access import AccessOptions, resolve
 from pypmi_cli.commands.sensors import status_of
+from pypmi_cli.doctor.gateway import gateway_places
+from pypmi_cli.doctor.login import GatewayOptions
 from pypmi_cli.escape import Escape, EscapeFilter
 from pypmi_cli.exits import MEANINGS, Exit, ToolError, worst
 from pypmi_cli.output import age, span
@@ -181,6 +185,29 @@ def test_escapes(typed, said):
 
 def test_without_an_escape_key_all_is_typed():
     assert list(EscapeFilter(None).feed(b"\r~.")) == [b"\r~."]
+
+
+# -- where the gateway is ----------------------------------------------------------------------------------------------
+
+
+def test_where_the_doctor_looks_for_the_gateway():
+    def places(listen: str, *hosts: str, address: str | None = None) -> list[tuple[tuple[str, ...], int]]:
+        fleet, warnings = parse_fleet(f"mqtt: {{url: 'mqtt://broker'}}\ngateway: {{listen: ['{listen}']}}\n")
+        services = [
+            ServiceInfo(kind=ServiceKind.GATEWAY, version="1", host=host, started=utc_now(), epoch="e")
+            for host in hosts
+        ]
+        found = gateway_places(GatewayOptions(address), LoadedFleet(fleet, Path(), tuple(warnings)), services)
+        return [(place.hosts, place.port) for place in found]
+
+    assert places("10.0.0.5:623") == [(("10.0.0.5",), 623)]
+    assert places("[::]:623", socket.gethostname()) == [(("127.0.0.1",), 623)]
+    assert places("0.0.0.0:6230", "3f2a") == [(("3f2a", "127.0.0.1", "broker"), 6230)]
+    assert places("[::]:623") == [(("127.0.0.1", "broker"), 623)]
+    assert places("[::]:623", address="gw.lan") == [(("gw.lan",), 623)]
+    assert places("[::]:623", address="gw.lan:6230") == [(("gw.lan",), 6230)]
+    assert places("[::]:623", address="[fd00::1]:6230") == [(("fd00::1",), 6230)]
+    assert places("[::]:623", address="fd00::1") == [(("fd00::1",), 623)]
 
 
 # -- small things ------------------------------------------------------------------------------------------------------

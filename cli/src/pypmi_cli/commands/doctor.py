@@ -16,7 +16,8 @@ from pypmi_cli.doctor.broker import examine_broker
 from pypmi_cli.doctor.files import examine_files
 from pypmi_cli.doctor.findings import Finding, Level, Link, Report
 from pypmi_cli.doctor.fleet import examine_fleet
-from pypmi_cli.doctor.gateway import GatewayOptions, examine_gateway
+from pypmi_cli.doctor.gateway import examine_gateway
+from pypmi_cli.doctor.login import GatewayOptions
 from pypmi_cli.doctor.press import examine_press, why_not
 from pypmi_cli.doctor.probe import Overheard
 from pypmi_cli.exits import Exit, ToolError
@@ -96,7 +97,9 @@ async def examine(report: Report, access: Access, pattern: str, options: Gateway
                 if press.wanted:
                     await _press(report, session, pattern, yes=press.yes)
                 await examine_fleet(report, session, heard, chosen)
-                services = [view.info for view in session.view.services.values() if view.info is not None]
+                services = [
+                    view.info for view in session.view.services.values() if view.available and view.info is not None
+                ]
                 healthy = [node_id for node_id in chosen if session.view.node(node_id).available]
         except ToolError as error:
             if error.code is not Exit.NO_BROKER:
