@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from ipmi_gateway.commands.table import build_registry
+from pypmi.bus.packets import pack_puback, pack_publish, with_packet_id
 
 ROOT = Path(__file__).parent.parent
 _PIN_END = b", max value: 1, info: none\n"
@@ -118,6 +119,14 @@ def seeds(target: str) -> list[bytes]:
                 b"version: 1\nusers: [{name: a, password: $SECRET}]\nmqtt: {password: [$SECRET]}\n",
                 b"users: [{name: a, password:$SECRET}]\n",
             ]
+        case "wire":
+            plain = [pack_publish("nodes/n1/state", b"{}", qos=1, retain=True, v5=v5) for v5 in (False, True)]
+            rich = pack_publish(
+                "nodes/n1/power/set", b"on", qos=1, retain=False, v5=True, expiry=5, response_topic="services/x/reply",
+                correlation=b"id", properties=(("stream", "a"), ("offset", "7")),
+            )  # fmt: skip
+            found = [*(with_packet_id(packet, 7) for packet in (*plain, rich)), pack_puback(7)]
+            return [bytes((number,)) + packet for packet in found for number in range(4)]
         case "console":
             return [_pieces((0, b"\0\0abc"), (0, b"\x05\0x"), (2, b"\x03\0de"), (8, b"\0\0new"), (3, b""))]
     raise ValueError(target)

@@ -9,6 +9,7 @@ import re
 import struct
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -19,6 +20,15 @@ from ipmi_gateway.packets import ipmb
 from ipmi_gateway.sol.endpoint import Endpoint, Timing
 from pypmi.agent.intake import judge
 from pypmi.bus import Message
+from pypmi.bus.packets import (
+    MalformedPacketError,
+    PacketReader,
+    UnreadableMessageError,
+    pack_publish,
+    unpack_puback,
+    unpack_publish,
+    with_packet_id,
+)
 from pypmi.config.document import ConfigError
 from pypmi.config.load import parse_fleet
 from pypmi.console.assembly import Chunk, StreamAssembler
@@ -355,6 +365,45 @@ def _command(payload: bytes, *, retain: bool, topic: str) -> None:
         raise FaultError(f"answers would go to {reply}")
 
 
+def wire(data: bytes) -> None:
+    """What a connection to the broker brings, in one piece and in two: the same packets come out."""
+    v5, cut = bool(data[:1] and data[0] & 1), data[0] >> 1 if data else 0
+    packets, broken = _cut([data[1:]])
+    if (packets, broken) != _cut([data[1:][:cut], data[1:][cut:]]):
+        raise FaultError("other packets when they come in two pieces")
+    for first, _, body in packets:
+        with suppress(MalformedPacketError):
+            unpack_puback(body)
+        with suppress(MalformedPacketError, UnreadableMessageError):
+            message, number = unpack_publish(first, body, v5=v5)
+            if bool(number) is not bool(message.qos):
+                raise FaultError(f"packet identifier {number} at QoS {message.qos}")
+            _same_message(message, number, v5=v5)
+
+
+def _same_message(message: Message, number: int, *, v5: bool) -> None:
+    """What was read can be said again, and is read as the same."""
+    with suppress(ValueError):  # a topic to which nobody may publish
+        packet = pack_publish(
+            message.topic, message.payload, qos=message.qos, retain=message.retain, v5=v5,
+            response_topic=message.response_topic, correlation=message.correlation, properties=message.properties,
+        )  # fmt: skip
+        ((first, _, body),) = PacketReader().feed(with_packet_id(packet, number) if number else packet)
+        again, _ = unpack_publish(first, body, v5=v5)
+        if again != replace(message, response_topic=again.response_topic, correlation=again.correlation):
+            raise FaultError(f"{message!r} became {again!r}")
+
+
+def _cut(pieces_of_stream: list[bytes]) -> tuple[list[tuple[int, bytes, bytes]], bool]:
+    reader, packets = PacketReader(), []
+    try:
+        for piece in pieces_of_stream:
+            packets += reader.feed(piece)
+    except MalformedPacketError:
+        return packets, True
+    return packets, False
+
+
 def fleet(data: bytes) -> None:
     """fleet.yaml: every mistake is said in words that name the place and never a secret."""
     text = data.decode("utf-8", "replace").replace("$SECRET", _SECRET)
@@ -393,7 +442,7 @@ def console(data: bytes) -> None:
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     function.__name__: function
-    for function in (rmcp, handshake, session, bridging, sol, board, rfc2217, mqtt, fleet, console)
+    for function in (rmcp, handshake, session, bridging, sol, board, rfc2217, mqtt, wire, fleet, console)
 }
 
 PARSERS: Final = (
@@ -408,6 +457,7 @@ PARSERS: Final = (
     "esp8266_agent/pins.py",
     "sol_relay/links/telnet.py",
     "pypmi/agent/intake.py",
+    "pypmi/bus/packets.py",
     "pypmi/contract/",
     "pypmi/console/assembly.py",
     "pypmi/config/document.py",

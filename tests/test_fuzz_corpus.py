@@ -10,6 +10,7 @@ import pytest
 sys.path.append(str(Path(__file__).parent.parent))
 
 from fuzz.corpus import read
+from fuzz.gateway import complain
 from fuzz.seeds import seeds
 from fuzz.targets import TARGETS
 
@@ -19,6 +20,7 @@ def own_logging() -> Iterator[None]:
     """The targets make exceptions of errors in the log, which is theirs alone."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    complain()
     yield
     root.handlers[:] = handlers
     root.setLevel(level)

@@ -114,7 +114,7 @@ MUTANTS = (
         f"{_ESP8266}/press.py",
         "            confirmed = await self._let_go(link)",
         "            confirmed = True",
-        ("services/esp8266-agent/tests/test_board.py", "services/esp8266-agent/tests/test_faults.py"),
+        ("services/esp8266-agent/tests/test_board.py",),
     ),
     Mutant(
         "privilege: of the command itself",
