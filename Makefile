@@ -117,6 +117,7 @@ requirements:  ## pin requirements*.txt anew, with hashes (needs uv)
 		$(E2E)/requirements-$$name.in -o $(E2E)/requirements-$$name.txt || exit 1; done
 	uv pip compile --python-version 3.13 --generate-hashes --no-header -q \
 		$(E2E)/requirements-home-assistant-2025.in -o $(E2E)/requirements-home-assistant-2025.txt
+	uv pip compile --python-version 3.11 --universal --generate-hashes --no-header -q fuzz/requirements.in -o fuzz/requirements.txt
 
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .venv-* .mypy_cache .ruff_cache .pytest_cache
