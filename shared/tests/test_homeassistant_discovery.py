@@ -183,7 +183,7 @@ async def test_what_changes_meanwhile_is_not_undone_by_the_clean_up(mosquitto):
 
 
 async def test_each_form_takes_over_from_the_other_as_home_assistant_asks_for(mosquitto):
-    """A restart with the other form: migrate, the new form, then the old is cleared."""
+    """A restart with the other form: migrate, the old is emptied (unloaded, not removed), then the new form."""
     async with connected(mosquitto, "ha") as ha:
         async with connected(mosquitto, "agent") as bus, discovery(bus, form="component") as said:
             said.on_info("n1", node_info(FEW))
@@ -197,16 +197,16 @@ async def test_each_form_takes_over_from_the_other_as_home_assistant_asks_for(mo
             said.on_info("n1", node_info(FEW))
             await until(lambda: list(heard.kept) == [DEVICE_TOPIC])
         assert {topic for topic, content in heard.log[:5] if content == MIGRATE} == single
-        assert heard.log[5][0] == DEVICE_TOPIC
-        assert set(heard.log[5][1]["components"]) == {"power", "sensed", "problem", "events", "outcome"}
-        assert {topic for topic, content in heard.log[6:] if content is None} == single
+        assert {topic for topic, content in heard.log[5:10] if content is None} == single
+        assert heard.log[10][0] == DEVICE_TOPIC
+        assert set(heard.log[10][1]["components"]) == {"power", "sensed", "problem", "events", "outcome"}
         heard.log.clear()
         async with connected(mosquitto, "agent") as bus, discovery(bus, form="component") as said:
             said.on_info("n1", node_info(FEW))
             await until(lambda: set(heard.kept) == single)
         assert heard.log[0] == (DEVICE_TOPIC, MIGRATE)
-        assert {topic for topic, content in heard.log[1:6] if content} == single
-        assert heard.log[6] == (DEVICE_TOPIC, None)
+        assert heard.log[1] == (DEVICE_TOPIC, None)
+        assert {topic for topic, content in heard.log[2:7] if content} == single
 
 
 async def test_changed_settings_are_taken_over_at_once(mosquitto):
@@ -218,7 +218,8 @@ async def test_changed_settings_are_taken_over_at_once(mosquitto):
         said.configure(HomeAssistantSettings(turn_off="off"))
         await until(lambda: heard.kept[DEVICE_TOPIC]["components"]["power"]["payload_off"] == "off")
         said.configure(HomeAssistantSettings(form="component"))
-        await until(lambda: DEVICE_TOPIC not in heard.kept)
+        await until(lambda: "homeassistant/switch/pypmi_n1/power/config" in heard.kept)
+        assert DEVICE_TOPIC not in heard.kept
         assert heard.kept["homeassistant/switch/pypmi_n1/power/config"]["payload_off"] == "soft"
         said.configure(HomeAssistantSettings(form="device"))
         await until(lambda: list(heard.kept) == [DEVICE_TOPIC])

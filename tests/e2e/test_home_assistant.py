@@ -303,6 +303,15 @@ def test_docs_automations_and_card(stage: Stage):
     stage.idle(1)
 
 
+def grumbles(stage: Stage) -> list[str]:
+    """What is in the log beside lost connections, and a notice on the way back to single entities.
+
+    On that way 2025.4 says of each device that its emptied topic leaves nothing to clean up; no entity is lost by it.
+    """
+    harmless = ("connect", "no device components to cleanup")
+    return [text for text in stage.ha.complaints() if not any(word in text.lower() for word in harmless)]
+
+
 def notifications(stage: Stage) -> dict[str, str]:
     found = stage.ha.ask("persistent_notification/get")
     return {item["notification_id"]: item["message"] for item in found}
@@ -347,7 +356,7 @@ def test_the_truth_is_known_after_restarts_in_every_order(stage: Stage):
         stage.settled()
         stage.ha.call("switch.toggle", f"switch.node{15 + count % 6}")
         stage.settled()
-        said = [text for text in stage.ha.complaints() if "connect" not in text.lower()]
+        said = grumbles(stage)
         assert said == [], f"after a restart in the order {order}"
 
 
@@ -381,7 +390,7 @@ def test_migration_between_the_forms_keeps_every_entity(stage: Stage):
         assert registry(stage) == before
         stage.ha.call("switch.toggle", "switch.node9")
         stage.settled()
-    said = [text for text in stage.ha.complaints() if "connect" not in text.lower()]
+    said = grumbles(stage)
     assert said == []
 
 
@@ -414,7 +423,7 @@ def test_a_node_that_leaves_the_fleet_leaves_home_assistant(stage: Stage):
     stage.settled(nodes=NODES - 2)
     left = [topic for topic in stage.lab.retained("#") if "node19" in topic or "node20" in topic]
     assert left == []
-    said = [text for text in stage.ha.complaints() if "connect" not in text.lower()]
+    said = grumbles(stage)
     assert said == []
 
 

@@ -41,8 +41,7 @@ class Pace:
     look: float = 30.0
     """It gets no longer than this."""
     migrate: float = 1.5
-    """Between telling Home Assistant that devices move to the other form and announcing them in it. It takes each
-    entity out in a task of its own, and refuses the new form of one that is still there."""
+    """Between the steps of a move to the other form: Home Assistant unloads each entity in a task of its own."""
     settle: float = 3.0
     """Between telling Home Assistant of a change and removing what it replaces."""
     jitter: float = 5.0
@@ -203,9 +202,7 @@ class Discovery(AgentObserver):
                 await self._changed.wait()
                 self._changed.clear()
                 names, self._dirty = self._dirty, {}
-                moving = [name for name in names if self._begin_move(name)]
-                if moving:
-                    await asyncio.sleep(self._pace.migrate)
+                await self._move([name for name in names if self._wanted.get(name) is not None])
                 for count, name in enumerate(names, start=1):
                     self._publish(name, group)
                     if count % 50 == 0:
@@ -240,18 +237,32 @@ class Discovery(AgentObserver):
     def _single_topic(self, name: str, key: str, component: Component) -> str:
         return f"{self._prefix}/{component['platform']}/{name}/{key}/config"
 
-    def _begin_move(self, name: str) -> bool:
-        """Tell Home Assistant that a device comes in the other form; returns whether it does."""
-        if self._wanted.get(name) is None:
-            return False
+    async def _move(self, names: list[str]) -> None:
+        """Say that devices come in the other form, so that their entities keep their place in the registry.
+
+        Then the old topics are emptied: that unloads the entities, and does not remove them. Those still loaded when
+        the new form comes are refused as a conflict (seen in 2025.4).
+        """
+        old_topics = [topic for name in names for topic in self._in_other_form(name)]
+        if not old_topics:
+            return
+        for topic in old_topics:
+            self._bus.set_retained(topic, _MIGRATE)
+        await asyncio.sleep(self._pace.migrate)
+        for topic in old_topics:
+            if self._bus.retained(topic) == _MIGRATE:
+                self._bus.clear_retained(topic)
+        for name in names:
+            left = self._left.get(name)
+            if left is not None and self._in_other_form(name):
+                self._left[name] = _Left() if self._settings.form == "device" else _Left(single=left.single)
+        await asyncio.sleep(self._pace.migrate)
+
+    def _in_other_form(self, name: str) -> tuple[str, ...]:
         left = self._left.get(name) or _Left()
         if self._settings.form == "device":
-            old_topics = tuple(left.single.values())
-        else:
-            old_topics = (self._device_topic(name),) if left.components else ()
-        for old in old_topics:
-            self._bus.set_retained(old, _MIGRATE)
-        return bool(old_topics)
+            return tuple(left.single.values())
+        return (self._device_topic(name),) if left.components else ()
 
     def _publish(self, name: str, group: asyncio.TaskGroup) -> None:
         if name not in self._wanted:  # moved to another agent meanwhile
@@ -263,7 +274,7 @@ class Discovery(AgentObserver):
         elif self._settings.form == "device":
             self._publish_device(device, left, group)
         else:
-            self._publish_single(device, left, group)
+            self._publish_single(device, left)
 
     def _remove(self, name: str, left: _Left) -> None:
         if left.components:
@@ -274,7 +285,6 @@ class Discovery(AgentObserver):
         self._wanted.pop(name, None)
 
     def _publish_device(self, device: _Device, left: _Left, group: asyncio.TaskGroup) -> None:
-        old_topics = tuple(left.single.values())
         gone = {
             key: {"platform": platform}
             for key, platform in left.components.items()
@@ -282,8 +292,8 @@ class Discovery(AgentObserver):
         }
         self._bus.set_retained(self._device_topic(device.name), self._device_message(device, gone))
         self._left[device.name] = _Left({key: item["platform"] for key, item in device.components.items()})
-        if gone or old_topics:
-            group.create_task(self._clean_up(device, old_topics))
+        if gone:
+            group.create_task(self._clean_up(device))
 
     def _device_message(self, device: _Device, gone: dict[str, Component]) -> bytes:
         """One message for all. A component that is its platform alone is removed by Home Assistant."""
@@ -292,8 +302,7 @@ class Discovery(AgentObserver):
             {"device": device.device, "origin": self._origin, **device.shared, "qos": 1, "components": components}
         )
 
-    def _publish_single(self, device: _Device, left: _Left, group: asyncio.TaskGroup) -> None:
-        old_topics = (self._device_topic(device.name),) if left.components else ()
+    def _publish_single(self, device: _Device, left: _Left) -> None:
         topics = {key: self._single_topic(device.name, key, item) for key, item in device.components.items()}
         for key, item in device.components.items():
             config = {"device": device.device, "origin": self._origin, **device.shared, "qos": 1, **item}
@@ -302,15 +311,10 @@ class Discovery(AgentObserver):
         for topic in set(left.single.values()) - set(topics.values()):
             self._bus.clear_retained(topic)
         self._left[device.name] = _Left(single=topics)
-        if old_topics:
-            group.create_task(self._clean_up(device, old_topics))
 
-    async def _clean_up(self, device: _Device, old_topics: tuple[str, ...]) -> None:
-        """Second half of a change: Home Assistant has taken the new over, what it replaces can go."""
+    async def _clean_up(self, device: _Device) -> None:
+        """Home Assistant has removed the components that are gone: they need not be named any longer."""
         await asyncio.sleep(self._pace.settle)
-        for old in old_topics:
-            if self._bus.retained(old) == _MIGRATE:  # else it was announced in this form again meanwhile
-                self._bus.clear_retained(old)
         if self._settings.form == "device" and self._wanted.get(device.name) is device:
             self._bus.set_retained(self._device_topic(device.name), self._device_message(device, {}))
 

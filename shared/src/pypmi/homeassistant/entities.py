@@ -38,6 +38,10 @@ _BOOT_COMMAND = (
     f"""{{"device": "{{{{ 'none' if value == '{BOOT_NORMAL}' else value }}}}", "source": "home-assistant"}}"""
 )
 
+_GONE = "{% if value_json is defined %}"
+_END = "{% else %}None{% endif %}"
+"""Around what is read from a retained topic: a node that leaves has it emptied before its entities are removed."""
+
 _SENSOR_CLASSES: dict[SensorKind, tuple[str | None, str]] = {
     SensorKind.TEMPERATURE: ("temperature", "°C"),
     SensorKind.VOLTAGE: ("voltage", "V"),
@@ -108,7 +112,7 @@ def node_components(
             device_class="switch",
             state_topic=state,
             # Home Assistant keeps a switch's last state for any word it does not know; None is its "unknown"
-            value_template="{{ 'None' if value_json.power == 'unknown' else value_json.power }}",
+            value_template=_GONE + "{{ 'None' if value_json.power == 'unknown' else value_json.power }}" + _END,
             state_on="on",
             state_off="off",
             payload_on="on",
@@ -146,7 +150,9 @@ def node_components(
             "next_boot",
             options=[BOOT_NORMAL, *(device.value for device in BootDevice if device is not BootDevice.NONE)],
             state_topic=topics.node(node_id, TopicKind.BOOT),
-            value_template=f"{{{{ '{BOOT_NORMAL}' if value_json.device == 'none' else value_json.device }}}}",
+            value_template=_GONE
+            + f"{{{{ '{BOOT_NORMAL}' if value_json.device == 'none' else value_json.device }}}}"
+            + _END,
             command_topic=topics.node(node_id, TopicKind.BOOT_SET),
             command_template=_BOOT_COMMAND,
             entity_category="config",
@@ -173,7 +179,7 @@ def _add_status(add: Any, node_id: str, info: NodeInfo, topics: Topics) -> None:
             "power",
             device_class="power",
             state_topic=state,
-            value_template="{{ {'on': 'ON', 'off': 'OFF'}.get(value_json.power, 'None') }}",
+            value_template=_GONE + "{{ {'on': 'ON', 'off': 'OFF'}.get(value_json.power, 'None') }}" + _END,
         )
     add(
         "problem",
@@ -183,7 +189,7 @@ def _add_status(add: Any, node_id: str, info: NodeInfo, topics: Topics) -> None:
         device_class="problem",
         entity_category="diagnostic",
         state_topic=state,
-        value_template="{{ 'ON' if value_json.fault else 'OFF' }}",
+        value_template=_GONE + "{{ 'ON' if value_json.fault else 'OFF' }}" + _END,
     )
     add(
         "events",
