@@ -195,6 +195,7 @@ async def measure(kind: str, count: int, seconds: float) -> dict[str, object]:
         config = folder / "mosquitto.conf"
         config.write_text(
             f"listener {port} 127.0.0.1\npersistence false\nuser root\nallow_anonymous true\nmax_queued_messages 0\n"
+            "set_tcp_nodelay true\n"
         )
         broker = start(shutil.which("mosquitto") or "/usr/sbin/mosquitto", "-c", str(config), stderr=subprocess.DEVNULL)
         generator = start(
