@@ -2,8 +2,6 @@
 
 import asyncio
 import random
-import selectors
-from typing import Any
 
 import pytest
 from pypmi_simulator import Era, Network, SimulatedBoard
@@ -54,46 +52,14 @@ async def _one(bench, fates, seed: int, rounds: int) -> None:
         await it.until(lambda: it.listener.status[-1] is sim.pc.power_led(sim.now), f"status (seed {seed})", 20)
 
 
-class _JumpingSelector(selectors.DefaultSelector):
-    """Lets the loop's clock jump instead of waiting, when nothing is on its way over loopback any more."""
-
-    loop: "_VirtualLoop"
-
-    def select(self, timeout: float | None = None) -> Any:
-        ready = super().select(0) or (super().select(0.0001) if timeout != 0 else [])
-        if ready or timeout == 0:
-            return ready
-        assert timeout is not None, "everything waits for something that will never come"
-        self.loop.now += timeout
-        return ready
-
-
-class _VirtualLoop(asyncio.SelectorEventLoop):
-    """Real sockets, virtual time: hours of faults in minutes, and a busy host is no slow network."""
-
-    def __init__(self) -> None:
-        selector = _JumpingSelector()
-        selector.loop = self
-        self.now = 1000.0
-        super().__init__(selector)
-
-    def time(self) -> float:
-        return self.now
-
-
-def _run(bench, fate, seed: int) -> None:
-    with asyncio.Runner(loop_factory=_VirtualLoop) as runner:
-        runner.run(_one(bench, list(fate), seed, ROUNDS))
-
-
-def test_random_faults(bench, fate) -> None:
+def test_random_faults(bench, fate, run_virtual) -> None:
     # 1664: the board restarts between a lost trigger and its repetition; 1131: just after the first trigger
     for seed in (*range(40), 1131, 1664):
-        _run(bench, fate, seed)
+        run_virtual(_one(bench, list(fate), seed, ROUNDS))
 
 
 @pytest.mark.nightly
 @pytest.mark.timeout(3600)
-def test_random_faults_10_000_times(bench, fate) -> None:
+def test_random_faults_10_000_times(bench, fate, run_virtual) -> None:
     for seed in range(10_000 // ROUNDS):
-        _run(bench, fate, seed)
+        run_virtual(_one(bench, list(fate), seed, ROUNDS))
