@@ -35,7 +35,7 @@ demo: setup  ## broker, gateway, agent and simulated boards in the foreground, r
 	@$(BIN)/pypmi demo $(ARGS)
 
 test: $(VENV)/.installed-dev  ## every test (needs mosquitto, ipmitool and freeipmi-tools on the PATH; ARGS="-k name ...")
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not e2e and not nightly" $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadgroup -m "not e2e and not nightly" $(ARGS)
 
 # Third-party programs that the end-to-end tests drive. Each is pinned with hashes and lives in a virtual environment of its own.
 E2E := tests/e2e

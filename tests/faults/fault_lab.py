@@ -44,7 +44,7 @@ _FLEET = """\
 version: 1
 fleet: faults
 mqtt: {{url: "mqtt://127.0.0.1:{broker}"}}
-gateway: {{listen: ["127.0.0.1:{gateway}"], sol: {{public_port: {client}}}}}
+gateway: {{listen: ["127.0.0.1:{gateway}"], sol: {{public_port: {client}}}{limits}}}
 users: [{{name: admin, password: {{file: password}}}}]
 nodes:
   - {{id: power, name: "{name}", address: 1, hardware: {{type: esp8266, host: 127.0.0.1, port: {board1}}}}}
@@ -67,10 +67,12 @@ class Lab:
     Args:
         folder: for configuration, state and logs.
         seed: of all the proxies' chances.
+        limits: more settings of the gateway, as text of a YAML flow mapping.
     """
 
-    def __init__(self, folder: Path, seed: int = 1) -> None:
+    def __init__(self, folder: Path, seed: int = 1, limits: str = "") -> None:
         self.folder = folder
+        self._limits = f", {limits}" if limits else ""
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="lab", daemon=True)
         self._thread.start()
@@ -158,7 +160,7 @@ class Lab:
         text = _FLEET.format(
             broker=self.broker_port, gateway=self.udp_port,
             client=self.proxies["client-gateway"][0].port, board1=boards[0], board2=boards[1],
-            bridge2=self.proxies["relay-board"][0].port, name=self.name,
+            bridge2=self.proxies["relay-board"][0].port, name=self.name, limits=self._limits,
         )  # fmt: skip
         part = self.folder / "fleet.part"
         part.write_text(text)
@@ -356,10 +358,10 @@ class Lab:
         ]  # fmt: skip
 
 
-def make_lab(folder: Path, seed: int) -> Lab:
+def make_lab(folder: Path, seed: int, limits: str = "") -> Lab:
     """A lab, or the ends of its logs in an error."""
     try:
-        return Lab(folder, seed)
+        return Lab(folder, seed, limits)
     except AssertionError as error:
         tails = [f"--- {log.name}\n{log.read_text()[-800:]}" for log in sorted(folder.glob("*.log"))]
         raise AssertionError(f"{error}\n" + "\n".join(tails)) from None
