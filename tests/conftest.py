@@ -1,5 +1,6 @@
 """Fixtures across services."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,10 @@ sys.path.append(str(Path(__file__).parent.parent / "services/rpi-gpio-agent/test
 sys.path.append(str(Path(__file__).parent.parent / "services/bmc-agent/tests"))  # ipmi_sim
 
 from stack import Demo
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts `make test &` so, and what tests start would inherit it: nothing would end by ctrl-c.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")
