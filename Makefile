@@ -42,12 +42,16 @@ E2E := tests/e2e
 find_python = $(firstword $(foreach name,$(1),$(shell $(name) -c 'import sys; print(sys.executable)' 2>/dev/null)))
 PYTHON_3_11 ?= $(call find_python,python3.11 python3.12)
 PYTHON_3_13 ?= $(call find_python,python3.13 $(wildcard $(HOME)/.pyenv/versions/3.13.*/bin/python))
-E2E_VENVS := .venv-ha/.installed .venv-ironic/.installed $(if $(PYTHON_3_13),.venv-ha-2025/.installed)
+PYTHON_3_14 ?= $(call find_python,python3.14 $(wildcard $(HOME)/.pyenv/versions/3.14.*/bin/python))
+E2E_VENVS := .venv-ha/.installed .venv-ironic/.installed $(if $(PYTHON_3_13),.venv-ha-2025/.installed) \
+	$(if $(PYTHON_3_14),.venv-ha-2026/.installed)
 
 .venv-ha/.installed: PINNED_PYTHON = $(PYTHON_3_11)
 .venv-ha/.installed: $(E2E)/requirements-home-assistant.txt
 .venv-ha-2025/.installed: PINNED_PYTHON = $(PYTHON_3_13)
 .venv-ha-2025/.installed: $(E2E)/requirements-home-assistant-2025.txt
+.venv-ha-2026/.installed: PINNED_PYTHON = $(PYTHON_3_14)
+.venv-ha-2026/.installed: $(E2E)/requirements-home-assistant-2026.txt
 .venv-ironic/.installed: PINNED_PYTHON = $(PYTHON_3_11)
 .venv-ironic/.installed: $(E2E)/requirements-ironic.txt
 .venv-%/.installed:
@@ -57,6 +61,7 @@ E2E_VENVS := .venv-ha/.installed .venv-ironic/.installed $(if $(PYTHON_3_13),.ve
 
 e2e: $(VENV)/.installed-dev $(E2E_VENVS)  ## end-to-end tests with real Home Assistant and Ironic (installs both; ARGS="-k name ...")
 	$(if $(PYTHON_3_13),,@echo "no Python 3.13 here: Home Assistant 2025.4 is left out, 2024.3 is tested")
+	$(if $(PYTHON_3_14),,@echo "no Python 3.14 here: Home Assistant 2026.11 is left out")
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m e2e $(E2E) $(ARGS)
 
 e2e-docker: setup  ## bring docker-compose.yml up for real on simulated boards (needs a Docker engine; SIZES=file writes a table)
@@ -117,6 +122,8 @@ requirements:  ## pin requirements*.txt anew, with hashes (needs uv)
 		$(E2E)/requirements-$$name.in -o $(E2E)/requirements-$$name.txt || exit 1; done
 	uv pip compile --python-version 3.13 --generate-hashes --no-header -q \
 		$(E2E)/requirements-home-assistant-2025.in -o $(E2E)/requirements-home-assistant-2025.txt
+	uv pip compile --python-version 3.14.2 --generate-hashes --no-header -q \
+		$(E2E)/requirements-home-assistant-2026.in -o $(E2E)/requirements-home-assistant-2026.txt
 	uv pip compile --python-version 3.11 --universal --generate-hashes --no-header -q fuzz/requirements.in -o fuzz/requirements.txt
 
 clean:  ## remove the virtual environment and caches

@@ -42,6 +42,7 @@ class Release:
 RELEASES = (
     Release("2024.3.3", ".venv-ha", "component"),
     Release("2025.4.4", ".venv-ha-2025", "device"),
+    Release("2026.11.0", ".venv-ha-2026", "device"),
 )
 
 
@@ -86,10 +87,17 @@ class HomeAssistant:
         }  # fmt: skip
         groups = [{"id": f"system-{name}", "name": name} for name in ("admin", "users", "read-only")]
         auth = {"users": [user], "groups": groups, "credentials": [], "refresh_tokens": [token]}
+        # From 2026 on: what `http:` in the YAML file says is tried for five minutes only, unless it stands here.
+        http = {
+            "server_host": ["127.0.0.1"], "server_port": self.port, "cors_allowed_origins": [],
+            "login_attempts_threshold": -1, "ip_ban_enabled": True, "ssl_profile": "modern_v6", "use_x_frame_options": True,
+            "created_at": _STAMP, "error": None, "error_message": None,
+        }  # fmt: skip
         for key, version, data in (
             ("core.config_entries", 1, {"entries": [entry]}),
             ("onboarding", 4, {"done": steps}),
             ("auth", 1, auth),
+            ("http", 3, {"stable": http, "pending": None, "yaml_migration_done": True}),
         ):
             text = json.dumps({"version": version, "minor_version": 1, "key": key, "data": data})
             (storage / key).write_text(text)
