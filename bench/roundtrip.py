@@ -20,8 +20,11 @@ def _read(sock: socket.socket) -> tuple[int, bytes]:
     return head[0], sock.recv(head[1], socket.MSG_WAITALL) if head[1] else b""
 
 
-def measure(port: int, count: int) -> list[float]:
-    """Seconds of each of `count` round trips, after some to warm up."""
+def measure(port: int, count: int, pause: float = 0.0) -> list[float]:
+    """Seconds of each of `count` round trips, after some to warm up.
+
+    With a `pause` (seconds) before each: caches and cores are cold then, as they are for a command that comes alone.
+    """
     with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.sendall(_packet(0x10, b"\0\4MQTT\4\2\0\x3c\0\x0bpypmi-bench"))
@@ -31,6 +34,7 @@ def measure(port: int, count: int) -> list[float]:
         _read(sock)
         times = []
         for number in range(count + 50):
+            time.sleep(pause if number >= 50 else 0)
             packet_id = struct.pack(">H", number % 1000 + 2)
             began = time.perf_counter()
             sock.sendall(_packet(0x32, topic + packet_id + b"x" * 60))
