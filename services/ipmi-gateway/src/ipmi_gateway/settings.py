@@ -55,9 +55,10 @@ class LoginDelaySettings:
 class SourceLimitSettings:
     """Token bucket on packets outside a session, for each source address (IPv6: each /64)."""
 
-    rate: float = 20_000.0
-    """Packets per second in the long run."""
-    burst: float = 20_000.0
+    rate: float = 40_000.0
+    """Packets per second in the long run: more than honest clients behind one address can have answered (some 10,000
+    logins a second, three packets each, keep a core busy), and few enough that dropping the rest costs little."""
+    burst: float = 40_000.0
     maximum: int = 4096
     """Sources remembered; beyond it the one that was quiet for longest is forgotten."""
 

@@ -34,6 +34,7 @@ class LocalTarget:
             capabilities=frozenset({Capability.STATUS}),
             epoch=self._epoch,
         )
+        self._state: NodeState | None = None
 
     @property
     def node_id(self) -> str:
@@ -47,15 +48,18 @@ class LocalTarget:
 
     @property
     def state(self) -> NodeState:
-        """On, for as long as the process runs."""
-        now = self._now().astimezone(UTC)
-        return NodeState(
-            power=PowerState.ON,
-            since=self._started,
-            on_seconds=max(int((now - self._started).total_seconds()), 0),
-            at=now,
-            epoch=self._epoch,
-        )
+        """On, for as long as the process runs. A new object once a second: making one takes as long as an answer."""
+        now = self._now()
+        seconds = max(int((now - self._started).total_seconds()), 0)
+        if self._state is None or self._state.on_seconds != seconds:
+            self._state = NodeState(
+                power=PowerState.ON,
+                since=self._started,
+                on_seconds=seconds,
+                at=now.astimezone(UTC),
+                epoch=self._epoch,
+            )
+        return self._state
 
     @property
     def info(self) -> NodeInfo:
