@@ -90,8 +90,8 @@ class HomeAssistant:
         # From 2026 on: what `http:` in the YAML file says is tried for five minutes only, unless it stands here.
         http = {
             "server_host": ["127.0.0.1"], "server_port": self.port, "cors_allowed_origins": [],
-            "login_attempts_threshold": -1, "ip_ban_enabled": True, "ssl_profile": "modern_v6", "use_x_frame_options": True,
-            "created_at": _STAMP, "error": None, "error_message": None,
+            "login_attempts_threshold": -1, "ip_ban_enabled": True, "ssl_profile": "modern_v6",
+            "use_x_frame_options": True, "created_at": _STAMP, "error": None, "error_message": None,
         }  # fmt: skip
         for key, version, data in (
             ("core.config_entries", 1, {"entries": [entry]}),

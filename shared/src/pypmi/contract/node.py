@@ -18,8 +18,8 @@ from pypmi.contract.base import (
 )
 from pypmi.contract.power import ErrorCode
 
-# The nodes of a fleet are much alike: what is equal in their infos is kept once, which is half of a gateway's memory for
-# them. Immutable, so nobody can tell.
+# The nodes of a fleet are much alike: what is equal in their infos is kept once, which saves a gateway a third of its
+# memory. It is immutable, so nobody can tell.
 _shared = AfterValidator(lru_cache(1024)(lambda value: value))
 SensorKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
