@@ -51,7 +51,7 @@ from pypmi.contract import (
     Topics,
     parse_power_command,
 )
-from pypmi.contract.node import ServiceStats
+from pypmi.contract.service import ServiceStats
 from pypmi.view.node import NodeView
 from sol_relay.links import LinkError, PortTarget
 from sol_relay.links.telnet import TelnetComPort

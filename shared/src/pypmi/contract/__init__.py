@@ -4,6 +4,7 @@ The contract is the product's public interface. Nothing outside this package spe
 """
 
 from pypmi.contract.base import CONTRACT_VERSION, ContractError, new_id, utc_now
+from pypmi.contract.boot import BootDevice, BootIntent, BootRequest
 from pypmi.contract.console import (
     ConsoleAck,
     ConsoleAction,
@@ -12,27 +13,16 @@ from pypmi.contract.console import (
     ConsoleState,
     SolPosition,
 )
+from pypmi.contract.event import Event, EventType
+from pypmi.contract.identify import IdentifyRequest, IdentifyState
 from pypmi.contract.node import (
     Availability,
-    BootDevice,
-    BootIntent,
-    BootRequest,
     Capability,
-    Event,
-    EventType,
     FruFields,
-    IdentifyRequest,
-    IdentifyState,
     NodeFault,
     NodeInfo,
     NodeState,
     PowerState,
-    SensorInfo,
-    SensorKind,
-    ServiceInfo,
-    ServiceKind,
-    ServiceStats,
-    Thresholds,
 )
 from pypmi.contract.power import (
     CommandError,
@@ -43,6 +33,8 @@ from pypmi.contract.power import (
     PowerResult,
     parse_power_command,
 )
+from pypmi.contract.sensor import SensorInfo, SensorKind, Thresholds
+from pypmi.contract.service import ServiceInfo, ServiceKind, ServiceStats
 from pypmi.contract.topics import NODE_ID, Topic, TopicKind, Topics, is_node_id
 
 __all__ = [
