@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from pypmi.agent.bootserver import BootServer
-from pypmi.agent.node import AgentNode
+from pypmi.agent.definition import AgentNode
 from pypmi.agent.publisher import AgentObserver
 from pypmi.agent.runtime import AgentRuntime
 from pypmi.config.fleet import Fleet, NodeSettings

@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import random
-from dataclasses import dataclass, field
-from typing import Self
 
+from pypmi.agent.boot import BootDesk
+from pypmi.agent.definition import AgentNode
 from pypmi.agent.desk import CommandDesk
 from pypmi.agent.identify import IdentifyDesk
 from pypmi.agent.journal import Journal
@@ -15,20 +15,15 @@ from pypmi.agent.sensors import SensorDesk
 from pypmi.agent.stall import StallWatch
 from pypmi.agent.store import JournalError
 from pypmi.bus import Bus, Message, RetainedReplay
-from pypmi.config.fleet import NodeSettings
-from pypmi.config.power import PowerSettings
 from pypmi.contract import (
-    BootDevice,
     BootRequest,
     Capability,
     ContractError,
     ErrorCode,
     Event,
     EventType,
-    FruFields,
     IdentifyRequest,
     IdentifyState,
-    NodeInfo,
     PowerAction,
     PowerCommand,
     PowerState,
@@ -37,7 +32,7 @@ from pypmi.contract import (
 )
 from pypmi.power.buttons import ButtonController
 from pypmi.power.controller import TARGETS, Outcome, PowerController
-from pypmi.power.hardware import ButtonHardware, HardwareError, HasInventory, ManagedHardware, PowerOn
+from pypmi.power.hardware import ManagedHardware
 from pypmi.power.managed import ManagedController
 from pypmi.power.monitor import PowerMonitor
 from pypmi.power.status import Cause, StatusChange, StatusTracker
@@ -55,43 +50,6 @@ _ACTION_EVENTS = {
     PowerAction.SOFT: EventType.SOFT_OFF,
     PowerAction.DIAG: EventType.NMI,
 }
-
-
-@dataclass(frozen=True)
-class AgentNode:
-    """A node as an agent hands it to the runtime."""
-
-    id: str
-    hardware: ButtonHardware | ManagedHardware
-    power: PowerSettings = field(default_factory=PowerSettings)
-    power_on: PowerOn | None = None
-    """Switches on instead of the power button, such as Wake-on-LAN."""
-    name: str = ""
-    """For people; the id when empty."""
-    console: bool = False
-    """Whether a relay carries its serial console."""
-    fru: FruFields = field(default_factory=FruFields)
-    mac: str | None = None
-    area: str | None = None
-    url: str | None = None
-
-    @classmethod
-    def from_settings(
-        cls, settings: NodeSettings, hardware: ButtonHardware | ManagedHardware, power_on: PowerOn | None = None
-    ) -> Self:
-        """From a node of fleet.yaml and the driver made for it."""
-        return cls(
-            id=settings.id,
-            hardware=hardware,
-            power=settings.power,
-            power_on=power_on,
-            name=settings.display_name,
-            console=settings.console is not None,
-            fru=settings.fru,
-            mac=settings.boot_mac,
-            area=settings.area,
-            url=settings.url,
-        )
 
 
 class NodeRunner:
@@ -141,7 +99,7 @@ class NodeRunner:
         )
         self._sensors = SensorDesk(publisher, lambda: node.hardware.sensors)
         self._identify = IdentifyDesk(node.id, node.hardware, self._on_identify)
-        self._boots: asyncio.Queue[BootRequest] = asyncio.Queue(16)
+        self._boots = BootDesk(node, self._record, publisher, self.save, lambda why: self._refuse("boot/set", why))
         self._changed = asyncio.Event()
         self._reachable: bool | None = None
         self._unreachable_why = "there was no contact with the hardware yet"
@@ -178,7 +136,7 @@ class NodeRunner:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._run_driver(), name=f"{self.node.id} driver")
                 group.create_task(self._commands.run(), name=f"{self.node.id} commands")
-                group.create_task(self._run_boots(), name=f"{self.node.id} boot")
+                group.create_task(self._boots.run(), name=f"{self.node.id} boot")
                 group.create_task(self._identify.run(), name=f"{self.node.id} identify")
                 group.create_task(self._run_memory(), name=f"{self.node.id} memory")
         finally:
@@ -339,17 +297,8 @@ class NodeRunner:
 
     def use_boot(self) -> None:
         """The machine boots: what it was told to boot once is spent. For its network card, too, that asks for it."""
-        used = self._record.use_boot()
-        if used is None:
-            return
-        self._publisher.boot_used(used)
-        if not used.persistent:
-            self._publisher.boot(self._record.boot)
-            self._publisher.event(
-                EventType.BOOT_USED, "hardware", f"boots from {used.device}, once", source=used.source, user=used.user,
-                data={"device": used.device.value, "efi": used.efi},
-            )  # fmt: skip
-        self._changed.set()
+        if self._boots.use():
+            self._changed.set()
 
     # -- boot and identify -----------------------------------------------------------------------------------------
 
@@ -357,39 +306,12 @@ class NodeRunner:
         if self._must_refuse(message, "boot/set"):
             return
         try:
-            self._boots.put_nowait(BootRequest.parse(message.payload))
+            request = BootRequest.parse(message.payload)
         except ContractError as error:
             self._refuse("boot/set", str(error))
-        except asyncio.QueueFull:
+            return
+        if not self._boots.wish(request):
             self._refuse("boot/set", "too many requests wait")
-
-    async def _run_boots(self) -> None:
-        while True:
-            request = await self._boots.get()
-            hardware = self.node.hardware
-            if isinstance(hardware, ManagedHardware):
-                if request.device is not BootDevice.NONE and request.device not in hardware.boot_devices:
-                    self._refuse("boot/set", f"the machine's controller can't boot from {request.device}")
-                    continue
-                try:
-                    await hardware.set_boot(request.device, persistent=request.persistent, efi=request.efi)
-                except HardwareError as error:
-                    self._refuse("boot/set", str(error))
-                    continue
-                except Exception as error:  # a driver's mistake must not end a power command that is under way
-                    logger.exception("%s: boot/set failed", self.node.id)
-                    self._refuse("boot/set", str(error))
-                    continue
-            self._record.set_boot(
-                request.device, persistent=request.persistent, efi=request.efi, source=request.source, user=request.user
-            )
-            await self.save()
-            self._publisher.boot(self._record.boot)
-            self._publisher.event(
-                EventType.BOOT_SET, "command", f"boot device is {request.device}", source=request.source,
-                user=request.user,
-                data={"device": request.device.value, "persistent": request.persistent, "efi": request.efi},
-            )  # fmt: skip
 
     def _on_identify_set(self, message: Message) -> None:
         if self._must_refuse(message, "identify/set"):
@@ -435,24 +357,11 @@ class NodeRunner:
         self._publisher.state(self._record.state())
 
     def _publish_info(self) -> None:
-        node, hardware = self.node, self.node.hardware
-        capabilities = self._controller.capabilities
-        fru = node.fru
-        if isinstance(hardware, HasInventory):
-            fru = hardware.fru.model_copy(update=fru.model_dump(exclude_none=True))
         self._publisher.info(
-            NodeInfo(
-                name=node.name or node.id,
+            self.node.info(
                 agent=self._agent,
-                driver=hardware.driver,
-                capabilities=capabilities | {Capability.CONSOLE} if node.console else capabilities,
-                sensors=hardware.sensors,
-                console=node.console,
-                fru=fru,
+                capabilities=self._controller.capabilities,
                 firmware=self._firmware,
-                mac=node.mac,
-                area=node.area,
-                url=node.url,
                 epoch=self._publisher.epoch,
             )
         )

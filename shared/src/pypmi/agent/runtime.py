@@ -5,8 +5,9 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from pypmi.agent.definition import AgentNode
 from pypmi.agent.journal import Journal
-from pypmi.agent.node import AgentNode, NodeRunner
+from pypmi.agent.node import NodeRunner
 from pypmi.agent.publisher import AgentObserver, Outbox, Publisher
 from pypmi.agent.stall import StallWatch
 from pypmi.agent.store import Entry, JournalError
