@@ -1,4 +1,4 @@
-"""One connection to the broker, driven from the event loop. The only module that imports the MQTT client library.
+"""One connection to the broker, driven from the event loop. With `client`, all that imports the MQTT client library.
 
 paho is driven by the loop's readers and writers and not through aiomqtt (docs/decisions/0002). It connects, subscribes,
 pings and says goodbye; messages and their acknowledgements go past it, over the same socket, since they are nearly all
@@ -8,19 +8,19 @@ nothing which was under way on a lost connection can be sent late on the next.
 
 import asyncio
 import logging
-import ssl
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from pypmi.bus.channel import Channel
+from pypmi.bus.client import connect, make_client
 from pypmi.bus.errors import BusDisconnectedError, BusOverflowError, BusRefusedError, ClientIdTakenError
 from pypmi.bus.message import Message, PublishReceipt, UserProperties
 from pypmi.bus.packets import (
@@ -49,13 +49,6 @@ _MISC_INTERVAL = 1.0
 _REASON_TAKEN_OVER = 0x8E
 _REASON_NO_SUBSCRIBERS = 0x10
 _REASON_FAILURE = 0x80
-
-
-class _Paho(paho.Client):
-    """paho's client, on a socket that the link reads and writes too."""
-
-    def _create_socket(self) -> Any:
-        return Channel(super()._create_socket())
 
 
 _RECEIVED = PublishReceipt()
@@ -100,8 +93,9 @@ class Link:
         """Ends with the reason (an exception) when the connection is lost, or with None after `close`."""
         self._connected: asyncio.Future[None] = self._loop.create_future()
         self._acks: dict[int, asyncio.Future[PublishReceipt] | None] = {}
-        self._subscribed: dict[int, tuple[list[str], asyncio.Future[None]]] = {}
         """By packet identifier: QoS 1 messages on the wire, and who waits for their acknowledgement."""
+        self._subscribed: dict[int, tuple[list[str], asyncio.Future[None]]] = {}
+        """By packet identifier: filters that the broker has not granted yet."""
         self._waiting: deque[tuple[bytes, asyncio.Future[PublishReceipt] | None]] = deque()
         """Messages beyond `_INFLIGHT`, which have no packet identifier yet."""
         self._packet_id = _FIRST_PACKET_ID - 1
@@ -110,43 +104,11 @@ class Link:
         self._flush_handle: asyncio.Handle | None = None
         self._writer_armed = False
         self._misc: asyncio.TimerHandle | None = None
-        self._client = self._make_client(client_id, password, will)
-
-    def _make_client(self, client_id: str, password: str | None, will: tuple[str, bytes] | None) -> paho.Client:
-        settings = self._settings
-        path = settings.websocket_path
-        client = _Paho(
-            CallbackAPIVersion.VERSION2,
-            client_id=client_id,
-            # MQTT 5 has Clean Start (in connect) instead; see `_connect_blocking`
-            clean_session=None if self._v5 else True,
-            protocol=paho.MQTTv5 if self._v5 else paho.MQTTv311,
-            transport="websockets" if path else "tcp",
-            reconnect_on_failure=False,
-        )
-        if path:
-            client.ws_set_options(path=path)
-        if settings.username is not None:
-            client.username_pw_set(settings.username, password)
-        if settings.tls:
-            context = ssl.create_default_context(cafile=settings.ca_file)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            context.check_hostname = settings.verify_host
-            if settings.cert_file is not None:
-                context.load_cert_chain(settings.cert_file, settings.key_file)
-            client.tls_set_context(context)
-        if will is not None:
-            properties = None
-            if self._v5:
-                properties = Properties(PacketTypes.WILLMESSAGE)
-                properties.WillDelayInterval = settings.session_expiry
-            client.will_set(will[0], will[1], qos=1, retain=True, properties=properties)
-        client.connect_timeout = settings.connect_timeout
-        client.on_connect = self._on_connect
-        client.on_disconnect = self._on_disconnect
-        client.on_subscribe = self._on_subscribed
-        client.on_socket_close = self._on_socket_close
-        return client
+        self._client = make_client(settings, client_id, password, will)
+        self._client.on_connect = self._on_connect
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_subscribe = self._on_subscribed
+        self._client.on_socket_close = self._on_socket_close
 
     async def open(self) -> None:
         """Connect and wait for the broker's welcome.
@@ -185,22 +147,10 @@ class Link:
         return f"{self._settings.host}:{self._settings.port}"
 
     def _connect_blocking(self) -> None:
-        self._send_connect()
+        connect(self._client, self._settings)
         sock = self._client.socket()
         if self.closed.done() and sock is not None:
             sock.close()  # given up meanwhile
-
-    def _send_connect(self) -> None:
-        settings = self._settings
-        if not self._v5:
-            self._client.connect(settings.host, settings.port, settings.keepalive)
-            return
-        properties = Properties(PacketTypes.CONNECT)
-        properties.SessionExpiryInterval = settings.session_expiry
-        properties.MaximumPacketSize = settings.max_payload + 1024
-        # Clean Start 0: a quick return ends the will's delay instead of the session (contract, Connections).
-        # Nothing queues meanwhile: command topics are subscribed at QoS 0.
-        self._client.connect(settings.host, settings.port, settings.keepalive, clean_start=False, properties=properties)
 
     @property
     def pending(self) -> int:
