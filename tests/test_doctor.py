@@ -489,6 +489,20 @@ def test_23_clocks_differ(lab: Lab):
     assert "NTP" in finding["fix"]
 
 
+def test_clock_of_the_gateway(lab: Lab):
+    lab.end("ipmi-gateway")
+    lab.start("ipmi-gateway", "faketime", "-f", "-90s")
+    try:
+        until(lambda: not {"gateway-down", "gateway-silent", "bridge-unreachable"} & faults(lab.doctor("one")), 60)
+        finding = only(lab.doctor("one"), "gateway-clock")
+    finally:
+        lab.end("ipmi-gateway")
+        lab.start("ipmi-gateway")
+        until(lab.well, 60)
+    assert "behind" in finding["text"]
+    assert "NTP" in finding["fix"]
+
+
 def test_24_another_version_of_the_contract(lab: Lab):
     # an agent says it again as soon as it has learned more, such as the board's firmware
     until(lambda: json.loads(lab.read("nodes/two/info"))["firmware"], 30)

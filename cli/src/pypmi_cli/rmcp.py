@@ -25,8 +25,9 @@ _PROTECTED = 0xC0
 _CONSOLE_ID = 0x50594D49
 _REMOTE_CONSOLE, BMC = 0x81, 0x20
 _NAME_ONLY = 0x10
-_NETFN_CHASSIS, _NETFN_APP = 0x00, 0x06
+_NETFN_CHASSIS, _NETFN_APP, _NETFN_STORAGE = 0x00, 0x06, 0x0A
 _GET_AUTH, _GET_SUITES, _SEND_MESSAGE, _CLOSE_SESSION, _GET_CHASSIS_STATUS = 0x38, 0x54, 0x34, 0x3C, 0x01
+_GET_SEL_TIME = 0x48
 _TRACKED = 0x40
 _LIST_BY_SUITE = 0x80
 _SUITE_START = 0xC0
@@ -251,6 +252,17 @@ class RmcpClient:
                     raise CompletionError(answer[6], on_the_way=True)
                 continue
             return bool(_data(answer, _GET_CHASSIS_STATUS)[0] & 1)
+
+    async def log_time(self) -> int:
+        """The time of the server's event log, in seconds since 1970: Get SEL Time (section 31.10).
+
+        Raises `CompletionError` and `RmcpError`.
+        """
+        self._transport.sendto(self._seal(_request(_NETFN_STORAGE, _GET_SEL_TIME, b"", self._next_rq())))
+        while True:
+            answer = self._unseal(await self._receive(self._timeout * 4))
+            if len(answer) >= 8 and answer[5] == _GET_SEL_TIME:
+                return int.from_bytes(_data(answer, _GET_SEL_TIME)[:4], "little")
 
     async def logout(self) -> None:
         """End the session politely; never raises."""

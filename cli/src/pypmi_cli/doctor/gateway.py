@@ -136,8 +136,11 @@ async def _one(
         suite = await _suites(report, client, loaded, f"{host}:{port}")
     finally:
         client.close()
+    logged_in = False
     for account in accounts_to_try(report, options, loaded):
-        await examine_login(report, account, place, suite, loaded, nodes, known_good)
+        logged_in |= await examine_login(
+            report, account, place, suite, loaded, nodes, known_good, look_at_clock=not logged_in
+        )
 
 
 async def _answers(report: Report, client: RmcpClient, host: str, port: int) -> bool:

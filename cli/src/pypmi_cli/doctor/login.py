@@ -1,5 +1,6 @@
 """Logins to the gateway, and what can be reached through it: with the accounts of fleet.yaml, or one that was named."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from pypmi_cli.rmcp import (
 )
 
 _MAX_USERS, _MAX_NODES = 5, 20
+_CLOCK_FAULT = 3.0
+"""Seconds by which the gateway's clock may differ: its commands live for 3.5 s, and the clock is read in seconds."""
 _UNREACHABLE, _NOT_ALLOWED, _UNKNOWN_POWER = 0xD3, 0xD4, 0xD5
 
 
@@ -115,8 +118,12 @@ async def examine_login(
     loaded: LoadedFleet | None,
     nodes: list[str],
     known_good: bool,
-) -> None:
-    """Log in at `place` with a cipher suite, read the power of nodes through the session, and log out."""
+    look_at_clock: bool,
+) -> bool:
+    """Log in at `place` with a cipher suite, read the power of nodes through the session, and log out.
+
+    Tells whether the login went well; the gateway's clock has been looked at then.
+    """
     client = await RmcpClient.open(*place)
     try:
         await client.login(account.name, account.password, privilege=account.privilege, suite=suite, kg=account.kg)
@@ -130,10 +137,32 @@ async def examine_login(
     else:
         level = account.privilege.name.lower()
         report.ok(Link.IPMI_LOGIN, f"{account.name} can log in as {level} with cipher suite {suite}")
+        if look_at_clock:
+            await _clock(report, client)
         await _bridge(report, client, account, loaded, nodes, known_good)
         await client.logout()
+        return True
     finally:
         client.close()
+    return False
+
+
+async def _clock(report: Report, client: RmcpClient) -> None:
+    """Agents refuse the commands of a gateway whose clock is wrong: they look old, or not issued yet."""
+    try:
+        ahead = await client.log_time() - time.time()
+    except RmcpError:
+        return  # that it does not answer is found by what is asked next
+    if abs(ahead) <= _CLOCK_FAULT:
+        report.ok(Link.CLOCK, "the clocks of the gateway and of this machine agree")
+        return
+    report.fault(
+        Link.CLOCK, "gateway-clock",
+        f"the clock of the gateway is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's:"
+        " agents refuse its commands as late or too early",
+        "run NTP on both: `timedatectl` shows whether it is synchronised. Or was only the event log's clock set"
+        " (`ipmitool sel time get`)? `ipmitool sel time set now` sets it right",
+    )  # fmt: skip
 
 
 def _explain_login(report: Report, account: Account, error: LoginRefusedError) -> None:
