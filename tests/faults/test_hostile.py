@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from fault_lab import POWER, SERVICES, Lab
+from fault_lab import CONSOLE, NODES, POWER, SERVICES, Lab
 from pypmi.bus import Bus, BusError
 from pypmi.config.mqtt import MqttSettings
-from rmcp_client import IPMI, OPEN_REQUEST, RAKP3, RmcpClient, message
+from rmcp_client import ADMINISTRATOR, IPMI, OPEN_REQUEST, RAKP3, SOL, RmcpClient, message
+from stack import until
+from terminal import Terminal
 
 pytestmark = pytest.mark.xdist_group("hostile")
 
@@ -230,3 +232,20 @@ def test_somebody_with_an_account_on_the_broker(lab: Lab, retain: bool) -> None:
             still_served(lab)
             time.sleep(1)
     assert len(lab.presses()) == presses, "a wrong or retained command has pressed a button"
+
+
+@pytest.mark.timeout(180)
+def test_console_whose_reader_says_nothing(lab: Lab) -> None:
+    """Megabytes for somebody who has an account, opened the console and acknowledges none of it."""
+    activate = b"\x01\x01\xc0\x00\x00\x00"  # payload type SOL, instance 1, encrypted and authenticated
+    with watched(lab), client(lab) as mallory:
+        mallory.login("admin", "changeme")
+        mallory.set_privilege(ADMINISTRATOR)
+        assert mallory.bridge(0, NODES[CONSOLE], 0x06, 0x48, activate)[-1].code == 0
+        mallory.send(mallory.seal(SOL, b"\x01\x00\x00\x00" + b"\rhead -c 5000000 /dev/zero | tr '\\0' x\r"))
+        until(lambda: mallory.drain(0.2), 20, "the console's output")
+        for _ in range(3):
+            still_served(lab)
+        terminal = Terminal(lab)  # takes the console over, from in the midst of it
+        terminal.echo()
+        terminal.close()
