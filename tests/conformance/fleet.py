@@ -211,6 +211,8 @@ class Fleet:
             "direct": self.own_ports["target"],
             "instruments": self.own_ports["instruments"],
         }[way]
+        cache = self.folder / f"cache-{way}"
+        cache.mkdir(exist_ok=True)
         return Bmc(
             HOST,
             port,
@@ -229,6 +231,7 @@ class Fleet:
             presses=self.presses if "presses" in words else None,
             capabilities=words,
             timeout=5.0,
+            folder=str(cache),
         )
 
 
