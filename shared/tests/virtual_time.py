@@ -12,10 +12,13 @@ T = TypeVar("T")
 class _JumpingSelector(selectors.DefaultSelector):
     """Instead of waiting, lets the loop's clock jump."""
 
-    loop: "VirtualLoop"
+    loop: "JumpingLoop"
+    grace: float
 
     def select(self, timeout: float | None = None) -> Any:
         ready = super().select(0)
+        if not ready and timeout != 0 and self.grace:
+            ready = super().select(self.grace)
         if ready or timeout == 0:
             return ready
         if timeout is None:
@@ -24,17 +27,21 @@ class _JumpingSelector(selectors.DefaultSelector):
         return ready
 
 
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """Executor calls run at once, in the loop."""
+class JumpingLoop(asyncio.SelectorEventLoop):
+    """A loop in virtual time. `grace`: real seconds in which something that is on its way over loopback may arrive."""
 
-    def __init__(self) -> None:
+    def __init__(self, grace: float = 0.0) -> None:
         selector = _JumpingSelector()
-        selector.loop = self
+        selector.loop, selector.grace = self, grace
         self.now = 1000.0
         super().__init__(selector)
 
     def time(self) -> float:
         return self.now
+
+
+class VirtualLoop(JumpingLoop):
+    """Without sockets; executor calls run at once, in the loop."""
 
     def run_in_executor(self, executor: Executor | None, func: Callable[..., Any], *args: Any) -> Any:
         future = self.create_future()

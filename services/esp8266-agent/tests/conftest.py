@@ -2,14 +2,15 @@
 
 import asyncio
 import random
-import selectors
 import shutil
 import socket
 import struct
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +22,9 @@ from pypmi.config.mqtt import MqttSettings
 from pypmi.contract import Event
 from pypmi.power.hardware import Button, HardwareUnreachableError
 from pypmi_simulator import Era, SimulatedBoard
+
+sys.path.append(str(Path(__file__).resolve().parents[3] / "shared/tests"))
+from virtual_time import JumpingLoop
 
 ERAS = tuple(Era)
 
@@ -225,39 +229,12 @@ def era(request: pytest.FixtureRequest) -> Era:
 BenchFactory = Callable[..., AbstractAsyncContextManager[Bench]]
 
 
-class _JumpingSelector(selectors.DefaultSelector):
-    """Lets the loop's clock jump instead of waiting, when nothing is on its way over loopback any more."""
-
-    loop: "_VirtualLoop"
-
-    def select(self, timeout: float | None = None) -> Any:
-        ready = super().select(0) or (super().select(0.0001) if timeout != 0 else [])
-        if ready or timeout == 0:
-            return ready
-        assert timeout is not None, "everything waits for something that will never come"
-        self.loop.now += timeout
-        return ready
-
-
-class _VirtualLoop(asyncio.SelectorEventLoop):
-    """Real sockets, virtual time: hours of faults in minutes, and a busy host is no slow network."""
-
-    def __init__(self) -> None:
-        selector = _JumpingSelector()
-        selector.loop = self
-        self.now = 1000.0
-        super().__init__(selector)
-
-    def time(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def run_virtual() -> Callable[[Coroutine[Any, Any, None]], None]:
-    """Runs a coroutine in virtual time."""
+    """Runs a coroutine with real sockets in virtual time: faults pass fast, and a busy host is no slow network."""
 
     def run(coroutine: Coroutine[Any, Any, None]) -> None:
-        with asyncio.Runner(loop_factory=_VirtualLoop) as runner:
+        with asyncio.Runner(loop_factory=partial(JumpingLoop, grace=0.0001)) as runner:
             runner.run(coroutine)
 
     return run
