@@ -60,6 +60,11 @@ class Finding:
         }  # fmt: skip
 
 
+def clock_differs(whose: str, ahead: float) -> str:
+    """How far a clock is from ours, in words. `ahead` is in seconds, negative for one that is behind."""
+    return f"the clock of {whose} is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
+
+
 @dataclass(slots=True)
 class Report:
     """Findings in the order of the links."""

@@ -7,7 +7,7 @@ from pypmi.config.fleet import NodeSettings
 from pypmi.contract import CONTRACT_VERSION, Capability, ErrorCode, PowerState, TopicKind, utc_now
 from pypmi.view import NodeView
 
-from pypmi_cli.doctor.findings import Link, Report
+from pypmi_cli.doctor.findings import Link, Report, clock_differs
 from pypmi_cli.doctor.probe import Overheard, ask
 from pypmi_cli.session import Session
 
@@ -173,7 +173,7 @@ def _clock(report: Report, session: Session, agent: str, skew: float) -> None:
         return
     service = session.view.services.get(agent)
     host = service.info.host if service is not None and service.info is not None else "its machine"
-    text = f"the clock of {agent} ({host}) is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this machine's"
+    text = clock_differs(f"{agent} ({host})", skew)
     fix = f"run NTP on both ({host} and here): `timedatectl` shows whether it is synchronised"
     if abs(skew) > CLOCK_FAULT:
         report.fault(Link.CLOCK, "clock", f"{text}: commands are refused as late or too early", fix)

@@ -8,7 +8,7 @@ from pypmi.config.fleet import UserSettings
 from pypmi.config.load import LoadedFleet
 from pypmi.config.secrets import SecretError
 
-from pypmi_cli.doctor.findings import Link, Report
+from pypmi_cli.doctor.findings import Link, Report, clock_differs
 from pypmi_cli.rmcp import (
     NO_SUITE,
     UNAUTHORIZED_ROLE,
@@ -158,8 +158,7 @@ async def _clock(report: Report, client: RmcpClient) -> None:
         return
     report.fault(
         Link.CLOCK, "gateway-clock",
-        f"the clock of the gateway is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine's:"
-        " agents refuse its commands as late or too early",
+        f"{clock_differs('the gateway', ahead)}: agents refuse its commands as late or too early",
         "run NTP on both: `timedatectl` shows whether it is synchronised. Or was only the event log's clock set"
         " (`ipmitool sel time get`)? `ipmitool sel time set now` sets it right",
     )  # fmt: skip
