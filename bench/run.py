@@ -191,7 +191,6 @@ def power(size: Size) -> Results:
         gateway = place.gateway()
         bridge = place.bridge(100)
         bare: list[float] = []
-        hot: list[float] = []
         single: list[float] = []
         many: list[float] = []
         for _ in range(3):
@@ -200,7 +199,6 @@ def power(size: Size) -> Results:
             # in the rhythm of the commands: one that comes alone finds cold caches and sleeping cores, on either way
             trips = roundtrip.measure(place.broker_port, int(seconds / RHYTHM), RHYTHM)
             bare.append(1000 * statistics.median(trips))
-            hot.append(1000 * statistics.median(roundtrip.measure(place.broker_port, 400)))
             one = load(gateway, "power", suite=17, clients=1, bridge=bridge, burst=RHYTHM, seconds=seconds)
             single.append(one["p50_ms"])
             together = load(
@@ -209,7 +207,6 @@ def power(size: Size) -> Results:
             many.append(together["p99_ms"])
     return {
         "bare_ms": min(bare),
-        "bare_hot_ms": min(hot),
         "median_ms": min(single),
         "ratio": min(one / other for one, other in zip(single, bare, strict=True)),
         "p99_ms_100": min(many),
